@@ -1,0 +1,74 @@
+"""Time and chance as arguments: the clock port and the arithmetic of waiting.
+
+Nothing above this floor calls ``time.time`` or ``random`` on its own, so that a test can run an
+hour of retries in a millisecond, and run the same hour again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the program may know of time."""
+
+    def now(self) -> float:
+        """Return the wall clock in seconds since 1970-01-01 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from a clock that never goes back; only differences mean anything."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for ``seconds``."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        """Return the wall clock in seconds since 1970-01-01 UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds from a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for ``seconds``."""
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def utc_datetime(seconds: float) -> datetime:
+    """Return ``seconds`` since 1970 as an aware UTC datetime."""
+    return datetime.fromtimestamp(seconds, tz=UTC)
+
+
+def backoff_seconds(
+    attempt: int,
+    rng: random.Random,
+    *,
+    base_seconds: float = 0.1,
+    cap_seconds: float = 30.0,
+) -> float:
+    """Draw the pause before retry number ``attempt`` with full jitter.
+
+    Full jitter (uniform over zero to the exponential bound) spreads the retries of many clients
+    that failed at the same moment; equal or no jitter would bring them back together.
+
+    Args:
+        attempt: 0 for the first retry.
+        rng: source of chance, given so that tests can repeat it.
+        base_seconds: bound of the first pause.
+        cap_seconds: bound that the doubling never passes.
+    """
+    bound = min(cap_seconds, base_seconds * 2.0 ** min(attempt, 60))
+    return rng.uniform(0.0, bound)

@@ -1,0 +1,1 @@
+"""The command line: the only room that composes the others into a program."""

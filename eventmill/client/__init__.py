@@ -1,0 +1,1 @@
+"""The sender's end: uploaders and the sink that speaks HTTP."""

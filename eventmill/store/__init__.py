@@ -1,0 +1,1 @@
+"""Where events are kept: the Store port and its implementations."""

@@ -1,0 +1,1 @@
+"""Contract suites and fakes, shipped so that others can hold their own sinks and stores to them."""

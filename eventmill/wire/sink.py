@@ -1,0 +1,85 @@
+"""The one door: an event passes every hop of its way through a ``Sink``.
+
+The HTTP client is a sink, behind the server stands a sink, every store is a sink; so one contract
+suite (``eventmill.testing``) runs at each of them, and a test takes the network out by handing the
+store to the uploader.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from eventmill.schema.table import Table, TableId
+from eventmill.wire.batch import Batch
+from eventmill.wire.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a sink declares of itself; the contract suites run what is declared."""
+
+    durable: bool
+    """An ack survives kill -9 and a power cut."""
+    dedup_window_seconds: float
+    """A repeated insert ID is answered with *duplicate* for at least this long; 0: never;
+    infinity: always."""
+    quarantines: bool
+    """A rejected event is kept whole, and can be listed, when the verdict returns."""
+
+
+class Sink(Protocol):
+    """Anything that takes a batch and answers with a verdict."""
+
+    @property
+    def features(self) -> Features:
+        """What this sink promises; constant."""
+        ...
+
+    def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
+        """Put one batch and wait for the verdict. Safe from any thread.
+
+        Promise: on return each event is stored, was stored before, or is named in ``rejected``;
+        putting the same batch again is harmless within ``features.dedup_window_seconds``.
+
+        Args:
+            batch: events of one table.
+            timeout_seconds: give up waiting after this; None: the sink's own limit.
+
+        Raises:
+            TransientError: any of the events may have been stored; put the batch again.
+            PermanentError: nothing was stored; the same batch would fail again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the sink holds; a second call does nothing."""
+        ...
+
+
+class Catalog(Protocol):
+    """Anything that can say what a table is: every store, and the client of a server."""
+
+    def describe(self, table: TableId) -> Table:
+        """Return the live definition of ``table``.
+
+        Raises:
+            TableNotFoundError: there is no such table.
+            TransientError: it cannot be told now.
+        """
+        ...
+
+
+@runtime_checkable
+class SubmittingSink(Protocol):
+    """A sink that can take a batch without holding a thread until the verdict."""
+
+    def submit(self, batch: Batch) -> Future[Verdict]:
+        """Begin what ``put`` does; the future ends with its verdict or its error.
+
+        Raises:
+            TransientError: the batch was not begun.
+            PermanentError: the batch would never be taken.
+        """
+        ...

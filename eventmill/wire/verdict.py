@@ -1,0 +1,74 @@
+"""What became of a batch, event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from eventmill.schema.problem import EventProblem, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One event that was not stored as a row, and why."""
+
+    index: int
+    """Place in the batch, from 0."""
+    insert_id: str
+    reason: Reason
+    field: str
+    """Path of the field; empty when it is the event as a whole."""
+    message: str
+
+    @classmethod
+    def of(cls, index: int, insert_id: str, problem: EventProblem) -> Rejection:
+        """Give ``problem`` its place in a batch."""
+        return cls(index, insert_id, problem.reason, problem.field, problem.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer of a sink to one batch.
+
+    Every event of the batch is exactly one of accepted, duplicate, rejected; the three counts
+    add up to ``count``. A verdict is only given when it holds for good: what it calls accepted
+    or duplicate is stored, as durably as the sink's features say, and what it calls rejected is
+    in quarantine where the features say so.
+    """
+
+    count: int
+    """Events in the batch."""
+    duplicate_indexes: tuple[int, ...] = ()
+    """Places of events whose insert ID had been stored before, ascending."""
+    rejected: tuple[Rejection, ...] = ()
+    """Ascending by index."""
+
+    @property
+    def accepted(self) -> int:
+        """Events stored by this call."""
+        return self.count - len(self.duplicate_indexes) - len(self.rejected)
+
+    @property
+    def duplicates(self) -> int:
+        """Events that an earlier call, or an earlier place in this batch, had stored."""
+        return len(self.duplicate_indexes)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no event was rejected."""
+        return not self.rejected
+
+
+def join_verdicts(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict of batches that were cut, in order, from one longer list."""
+    count = 0
+    duplicates: list[int] = []
+    rejected: list[Rejection] = []
+    for verdict in verdicts:
+        duplicates.extend(count + index for index in verdict.duplicate_indexes)
+        rejected.extend(
+            Rejection(count + r.index, r.insert_id, r.reason, r.field, r.message)
+            for r in verdict.rejected
+        )
+        count += verdict.count
+    return Verdict(count, tuple(duplicates), tuple(rejected))
