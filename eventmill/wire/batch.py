@@ -31,6 +31,7 @@ INSERT_ID_CHARACTERS_MAX = 128
 """Characters of one insert ID (BigQuery's limit)."""
 
 _HEAD = struct.Struct("<II")
+_ONE_EVENT = struct.Struct("<IIiiii")
 
 
 class Batch:
@@ -40,19 +41,30 @@ class Batch:
         "_event_region",
         "_id_region",
         "_offsets",
+        "client",
         "count",
         "fingerprint",
         "payload",
         "table",
     )
 
-    def __init__(self, table: TableId, fingerprint: str, payload: bytes) -> None:
+    def __init__(
+        self,
+        table: TableId,
+        fingerprint: str,
+        payload: bytes,
+        *,
+        client: str = "",
+        bytes_max: int = BATCH_BYTES_MAX,
+    ) -> None:
         """Read a payload and check its structure, not its events.
 
         Args:
             table: the table that the events are for.
             fingerprint: of the message type that the sender encoded with; empty when unknown.
             payload: see the module's docstring.
+            client: who sent it, by its own word; kept with events that are rejected.
+            bytes_max: limit of the payload; only the store's own tables go beyond the default.
 
         Raises:
             BatchError: the payload is cut short or its offsets do not fit together.
@@ -61,11 +73,10 @@ class Batch:
         self.table = table
         self.fingerprint = fingerprint
         self.payload = payload
+        self.client = client
         size = len(payload)
-        if size > BATCH_BYTES_MAX:
-            raise BatchTooLargeError(
-                f"the batch has {size:,} bytes; the limit is {BATCH_BYTES_MAX:,}"
-            )
+        if size > bytes_max:
+            raise BatchTooLargeError(f"the batch has {size:,} bytes; the limit is {bytes_max:,}")
         if size < _HEAD.size:
             raise BatchError(f"the batch is cut short: {size} bytes")
         count, reserved = _HEAD.unpack_from(payload)
@@ -147,14 +158,16 @@ class Batch:
     def select(self, indexes: Sequence[int]) -> Batch:
         """Return a batch of the events at ``indexes`` (at least one), in that order."""
         ids, events = self.insert_ids, self.events
-        return Batch.build(
-            self.table, self.fingerprint, [ids[i] for i in indexes], [events[i] for i in indexes]
-        )
+        payload = encode_payload([ids[i] for i in indexes], [events[i] for i in indexes])
+        return Batch(self.table, self.fingerprint, payload, client=self.client)
 
 
 def encode_payload(insert_ids: Sequence[bytes], events: Sequence[bytes]) -> bytes:
     """Return the payload of ``events`` and their ``insert_ids``; the caller checks the limits."""
     count = len(events)
+    if count == 1 and len(insert_ids) == 1:
+        insert_id, event = insert_ids[0], events[0]
+        return _ONE_EVENT.pack(1, 0, 0, len(insert_id), 0, len(event)) + insert_id + event
     if not count or len(insert_ids) != count:
         raise BatchError(f"{count} events with {len(insert_ids)} insert IDs are no batch")
     return b"".join(
@@ -174,6 +187,8 @@ def payload_overhead_bytes(count: int) -> int:
 
 
 def _ascending(offsets: tuple[int, ...], count: int) -> bool:
+    if count == 1:  # the commonest batch of a server with many small senders
+        return offsets[1] >= 0 and offsets[3] >= 0
     ids, events = offsets[: count + 1], offsets[count + 1 :]
     return list(ids) == sorted(ids) and list(events) == sorted(events)
 

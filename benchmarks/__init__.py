@@ -1,0 +1,1 @@
+"""Ratios against the limits of the machine; `python -m benchmarks.run`."""

@@ -1,0 +1,143 @@
+"""Where events go, as people write it: an address, and the sink or store that answers there.
+
+``http://host:port`` is a server; anything without a scheme is a data folder. This module stands
+beside the floors, not on one: it is what ``eventmill.connect`` and the command line share, and
+the only place that picks an implementation. It imports one when the address asks for it, so that
+a program that sends to a server needs no store's packages.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from eventmill.base.errors import StoreBusyError, UsageError
+from eventmill.base.patience import call_patiently
+from eventmill.base.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from eventmill.store.local.options import StoreOptions
+    from eventmill.store.port import Store
+    from eventmill.wire.sink import Sink
+
+BUSY_WAIT_SECONDS = 10.0
+"""How long opening a folder waits for another short-lived writer, such as ``eventmill send``."""
+
+
+def connect(
+    address: str | None = None, *, key: str | None = None, settings: Settings | None = None
+) -> Sink:
+    """Return the sink at ``address``, for an uploader to put batches into.
+
+    Nothing is sent yet, and a server need not be up. With a data folder, a server that runs on
+    the folder is used; otherwise this process becomes the folder's writer until ``close``.
+
+    Args:
+        address: ``http://host:port``, ``https://...`` or a folder; None: as in the settings.
+        key: credential for the server; None: as in the settings (``EVENTMILL_KEY``).
+        settings: None: read from the environment and the configuration files.
+
+    Raises:
+        UsageError: the address is none of these.
+        StoreBusyError: another process held the folder for ten seconds.
+    """
+    settings = settings or load_settings().settings
+    address = address or settings.client.store
+    if is_server(address):
+        from eventmill.client.http_sink import HttpSink
+
+        return HttpSink(
+            address,
+            key=key or settings.client.key,
+            timeout_seconds=settings.client.timeout_seconds,
+        )
+    return open_store(address, key=key, settings=settings)
+
+
+def open_store(
+    address: str | None = None,
+    *,
+    key: str | None = None,
+    writer: bool = True,
+    settings: Settings | None = None,
+) -> Store:
+    """Open the store at ``address``: tables, queries, and putting events.
+
+    Args:
+        address: ``http://host:port``, ``https://...`` or a folder; None: as in the settings.
+        key: credential for the server; None: as in the settings (``EVENTMILL_KEY``).
+        writer: False opens a folder for reading alone, beside any writer; the folder must
+            exist. Of no meaning with a server.
+        settings: None: read from the environment and the configuration files.
+
+    Raises:
+        UsageError: the address is none of these, or a folder to read does not exist.
+        StoreBusyError: another process held the folder for ten seconds.
+    """
+    settings = settings or load_settings().settings
+    address = address or settings.client.store
+    if is_server(address):
+        return _server_store(address, key, settings)
+    if not writer:
+        return _local_reader(address, settings)
+    return call_patiently(
+        lambda: _folder_writer(address, key, settings),
+        retry_on=StoreBusyError,
+        wait_seconds=BUSY_WAIT_SECONDS,
+    )
+
+
+def is_server(address: str) -> bool:
+    """Tell whether ``address`` names a server, not a folder.
+
+    Raises:
+        UsageError: it has a scheme that this version does not know.
+    """
+    scheme, mark, _ = address.partition("://")
+    if not mark:
+        return False
+    if scheme in ("http", "https"):
+        return True
+    raise UsageError(
+        f"no store is known by the scheme of {address!r}; write http://HOST:PORT, https://..."
+        " or the path of a folder"
+    )
+
+
+def folder_options(settings: Settings) -> StoreOptions:
+    """Return what the settings say about a data folder, as the embedded store takes it."""
+    from eventmill.store.local.options import StoreOptions
+
+    said = asdict(settings.store)
+    return StoreOptions(**{**said, "memory_limit": said["memory_limit"] or ""})
+
+
+def _server_store(url: str, key: str | None, settings: Settings) -> Store:
+    from eventmill.client.http_store import HttpStore
+
+    return HttpStore(
+        url, key=key or settings.client.key, timeout_seconds=settings.client.timeout_seconds
+    )
+
+
+def _local_reader(path: str, settings: Settings) -> Store:
+    from eventmill.store.local.store import LocalStore
+
+    if not os.path.isdir(path):
+        raise UsageError(
+            f"there is no store at {path!r}; `eventmill table apply` makes one there, --store or"
+            " EVENTMILL_STORE names another"
+        )
+    return LocalStore.open(path, options=folder_options(settings), writer=False)
+
+
+def _folder_writer(path: str, key: str | None, settings: Settings) -> Store:
+    """Open ``path`` through the server that runs on it, or else take it for this process."""
+    from eventmill.store.local.lock import server_url
+    from eventmill.store.local.store import LocalStore
+
+    url = server_url(path)
+    if url is not None:
+        return _server_store(url, key, settings)
+    return LocalStore.open(path, options=folder_options(settings), writer=True)

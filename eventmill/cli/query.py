@@ -1,0 +1,154 @@
+"""``eventmill query``: one GoogleSQL statement, its rows to the terminal, a pipe or a file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+
+from eventmill.base.errors import UsageError
+from eventmill.base.quantity import format_bytes
+from eventmill.cli.invocation import Invocation, pass_invocation, store_option
+from eventmill.cli.output import (
+    Format,
+    chosen_format,
+    format_options,
+    json_line,
+    write_arrow,
+    write_rows,
+)
+
+TERMINAL_ROWS = 1_000
+"""Rows shown on a terminal unless --row-limit says otherwise."""
+PIPE_ROWS = 100_000
+"""Rows written elsewhere unless --row-limit says otherwise."""
+
+
+@click.command()
+@click.argument("sql")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME:TYPE:VALUE",
+    help="Value of @NAME, such as day:DATE:2013-02-09; TYPE may be empty for STRING. Repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the bytes it would scan, and read nothing.")
+@click.option(
+    "--row-limit",
+    type=click.IntRange(0),
+    help=f"Rows to return, 0 for all [default: {PIPE_ROWS:,}; on a terminal {TERMINAL_ROWS:,}].",
+)
+@click.option("--timeout", "timeout_seconds", type=float, help="Stop after this many seconds.")
+@store_option
+@format_options
+@pass_invocation
+def query(
+    invocation: Invocation,
+    sql: str,
+    params: Sequence[str],
+    dry_run: bool,
+    row_limit: int | None,
+    timeout_seconds: float | None,
+    form: str | None,
+    output: str | None,
+) -> None:
+    """Answer one GoogleSQL statement; SQL is the text, or - to read it from stdin.
+
+    Sees every event acked before. Says on stderr when rows were left out.
+
+    \b
+    eventmill query 'SELECT carrier, COUNT(*) AS flights FROM demo.flights GROUP BY 1'
+    eventmill query 'SELECT * FROM ops.test_results' --format parquet -o results.parquet
+    """
+    values = dict(parse_param(text) for text in params)
+    chosen = chosen_format(form, output)
+    if sql == "-":
+        sql = sys.stdin.read()
+    limit = row_limit
+    if limit is None:
+        limit = TERMINAL_ROWS if chosen is Format.TABLE else PIPE_ROWS
+    with invocation.store(writer=False) as store:
+        result = store.query(
+            sql,
+            values or None,
+            row_limit=limit or None,
+            timeout_seconds=timeout_seconds,
+            dry_run=dry_run,
+        )
+    if dry_run:
+        _tell_scan(result.stats.bytes_scanned, chosen)
+        return
+    if chosen is Format.PARQUET and output is not None:
+        write_arrow(result.to_arrow(), output)
+    else:
+        write_rows(result.column_names, result, form=chosen, output=output)
+    if result.stats.truncated:
+        click.echo(
+            f"cut at {len(result):,} rows; --row-limit N gives more, --row-limit 0 all", err=True
+        )
+
+
+def parse_param(text: str) -> tuple[str, object]:
+    """Read ``NAME:TYPE:VALUE`` into the parameter's name and value.
+
+    Raises:
+        UsageError: it is not of that form, or the value is not of the type.
+    """
+    name, mark, rest = text.partition(":")
+    kind, second, value = rest.partition(":")
+    if not (mark and second and name):
+        raise UsageError(f"--param {text!r}: write NAME:TYPE:VALUE, such as limit:INT64:10")
+    read = _READERS.get(kind.upper() or "STRING")
+    if read is None:
+        raise UsageError(f"--param {text!r}: type {kind!r} is none of {', '.join(_READERS)}")
+    try:
+        return name, read(value)
+    except (ValueError, InvalidOperation, binascii.Error) as error:
+        raise UsageError(f"--param {text!r}: {value!r} is not a {kind.upper()}") from error
+
+
+def _read_timestamp(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _read_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _read_bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "STRING": str,
+    "INT64": int,
+    "FLOAT64": float,
+    "BOOL": _read_bool,
+    "TIMESTAMP": _read_timestamp,
+    "DATE": date.fromisoformat,
+    "DATETIME": datetime.fromisoformat,
+    "TIME": time.fromisoformat,
+    "NUMERIC": Decimal,
+    "BYTES": _read_bytes,
+    "INTEGER": int,
+    "FLOAT": float,
+    "BOOLEAN": _read_bool,
+}
+"""How the text of each parameter type is read; BYTES are base64."""
+
+
+def _tell_scan(size: int, form: Format) -> None:
+    if form is Format.TABLE:
+        click.echo(f"would scan {size:,} bytes ({format_bytes(size)})")
+    else:
+        click.echo(json_line({"bytes_scanned": size}))

@@ -1,0 +1,238 @@
+"""``eventmill send``: NDJSON in, verdict counts out; a bad line is quarantined, never lost."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import click
+
+from eventmill import __version__
+from eventmill.base.errors import UsageError
+from eventmill.base.patience import call_patiently
+from eventmill.cli.invocation import Invocation, pass_invocation, store_option
+from eventmill.cli.output import json_line
+from eventmill.schema.table import Table, TableId
+from eventmill.wire.batch import Batch, encode_payload
+from eventmill.wire.insert_id import InsertIdSource
+from eventmill.wire.verdict import Rejection, Verdict
+
+if TYPE_CHECKING:
+    from eventmill.server.json_events import JudgedEvents
+    from eventmill.store.port import Store
+
+_T = TypeVar("_T")
+
+EXIT_REJECTED = 3
+BATCH_ROWS = 5_000
+BATCH_BYTES = 4_000_000
+LINE_BYTES_MAX = 8_000_000
+"""Bytes of one line that are read; an event is at most 1,000,000 bytes encoded."""
+_CLIENT = f"eventmill-send/{__version__}"
+_TOLD_MAX = 5
+
+
+@dataclass(slots=True)
+class SendCounts:
+    """What became of the lines so far."""
+
+    sent: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    rejected_by_reason: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[int, Rejection]] = field(default_factory=list)
+    """The first few rejections, each with the number of its event in the input, from 1."""
+
+
+@click.command()
+@click.argument("name", metavar="TABLE")
+@click.argument("file", default="-")
+@click.option(
+    "--insert-id-field",
+    metavar="NAME",
+    help="Key of each line that holds its insert ID, and is no column.",
+)
+@store_option
+@pass_invocation
+def send(invocation: Invocation, name: str, file: str, insert_id_field: str | None) -> int:
+    """Send NDJSON events into a table; FILE is a path, or - for stdin.
+
+    Each line is one JSON object with the field names of the table's .proto. A line that is no
+    event of the table is kept in quarantine with the reason, and the rest goes on. Prints the
+    counts as one JSON object; exits with 3 when some were rejected.
+
+    Without --insert-id-field, sending a file again stores its events again.
+    """
+    table_id = TableId.parse(name)
+    with _opened(file) as lines, invocation.store(writer=True) as store:
+        sender = Sender(store, store.describe(table_id), insert_id_field)
+        try:
+            with _followed(lines, sender.counts) as followed:
+                for line in followed:
+                    sender.add(line)
+                sender.flush()
+        except BaseException:
+            _tell(sender.counts)
+            raise
+    _tell(sender.counts)
+    return EXIT_REJECTED if sender.counts.rejected else 0
+
+
+class Sender:
+    """Judges lines in groups and puts what is good; for one thread.
+
+    A group is judged, its bad lines are quarantined, and its good ones put, before the next is
+    read: memory holds one group, however long the input is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        table: Table,
+        insert_id_field: str | None = None,
+        *,
+        patience_seconds: float = 30.0,
+    ) -> None:
+        """Prepare to send to ``table``; a store that is away is waited for ``patience_seconds``."""
+        # These bring orjson and protobuf, which --help does without.
+        from eventmill.schema.message_type import MessageType
+        from eventmill.schema.rows import RowEncoder
+        from eventmill.server.json_events import JsonReader
+
+        self.counts = SendCounts()
+        self._store = store
+        self._table = table
+        self._patience_seconds = patience_seconds
+        encoder = RowEncoder(MessageType.load(table.spec.descriptor_set, table.spec.message))
+        self._reader = JsonReader(
+            table,
+            encoder.encode,
+            InsertIdSource(),
+            insert_id_field=insert_id_field,
+            client=_CLIENT,
+        )
+        self._lines: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, line: bytes) -> None:
+        """Take one line; may put a group of them."""
+        if not line.strip():
+            return
+        self._lines.append(line.rstrip(b"\n"))
+        self._bytes += len(line)
+        if len(self._lines) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what was added and not put yet."""
+        if not self._lines:
+            return
+        judged = self._reader.read(b"\n".join(self._lines), is_lines=True)
+        self._lines, self._bytes = [], 0
+        if judged.refused:
+            self._patiently(lambda: self._store.quarantine(judged.refused))
+        self._count(judged.verdict(self._put(judged)))
+
+    def _put(self, judged: JudgedEvents) -> Verdict:
+        if not judged.events:
+            return Verdict(0)
+        payload = encode_payload(judged.insert_ids, judged.events)
+        batch = Batch(self._table.id, self._table.spec.fingerprint, payload, client=_CLIENT)
+        return self._patiently(lambda: self._store.put(batch))
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        return call_patiently(call, wait_seconds=self._patience_seconds)
+
+    def _count(self, verdict: Verdict) -> None:
+        counts = self.counts
+        for rejection in verdict.rejected:
+            counts.rejected_by_reason[str(rejection.reason)] += 1
+            if len(counts.examples) < _TOLD_MAX:
+                counts.examples.append((counts.sent + rejection.index + 1, rejection))
+        counts.sent += verdict.count
+        counts.accepted += verdict.accepted
+        counts.duplicates += verdict.duplicates
+        counts.rejected += len(verdict.rejected)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """Open the input; ``-`` is stdin, which is left open."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = open(file, "rb")  # noqa: SIM115 - closed below, beyond this try
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}; give the path of an NDJSON file, or - for"
+            " stdin"
+        ) from error
+    with opened:
+        yield opened
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of ``file``; of one over ``LINE_BYTES_MAX``, its beginning alone.
+
+    Such a line is far over the limit of an event, so it ends in quarantine; and one that never
+    ends cannot fill the memory.
+    """
+    while line := file.readline(LINE_BYTES_MAX):
+        if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
+            while (rest := file.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
+                pass
+        yield line
+
+
+@contextmanager
+def _followed(file: BinaryIO, counts: SendCounts) -> Iterator[Iterator[bytes]]:
+    """Give the lines of ``file``, with progress on a terminal."""
+    if not sys.stderr.isatty():
+        yield read_lines(file)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.fields[counts].sent:,} events"),
+        BarColumn(),
+        TextColumn("{task.fields[counts].rejected:,} rejected"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("send", total=_size(file), counts=counts)
+
+        def lines() -> Iterator[bytes]:
+            for line in read_lines(file):
+                yield line
+                bar.advance(task, len(line))
+
+        yield lines()
+
+
+def _size(file: BinaryIO) -> int | None:
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _tell(counts: SendCounts) -> None:
+    """Print the counts on stdout, and the first rejections on stderr."""
+    for number, rejection in counts.examples:
+        at = f", field {rejection.field}" if rejection.field else ""
+        click.echo(f"event {number}{at}: {rejection.reason}: {rejection.message}", err=True)
+    if counts.rejected > len(counts.examples):
+        click.echo(f"and {counts.rejected - len(counts.examples):,} more", err=True)
+    if counts.rejected:
+        click.echo("`eventmill quarantine list` shows the rejected events", err=True)
+    told = {key: value for key, value in asdict(counts).items() if key != "examples"}
+    click.echo(json_line(told))

@@ -1,0 +1,228 @@
+"""``eventmill table``: what a table is, made from a .proto file, shown and changed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eventmill.address import is_server
+from eventmill.base.clock import utc_datetime
+from eventmill.base.errors import SchemaConflictError, TableNotFoundError, UsageError
+from eventmill.base.quantity import format_seconds
+from eventmill.cli.invocation import Invocation, pass_invocation, store_option
+from eventmill.cli.output import Format, chosen_format, format_options, json_line, write_rows
+from eventmill.cli.table_wish import TableWish, wanted_spec, wish_options
+from eventmill.schema.table import Table, TableId, TableSpec
+
+if TYPE_CHECKING:
+    from eventmill.schema.diff import Plan
+    from eventmill.store.port import Store
+
+EXIT_WOULD_CHANGE = 4
+
+_LIST_COLUMNS = ("table", "rows", "log_bytes", "lake_bytes", "newest_event_at", "owner", "version")
+
+
+@click.group()
+@store_option
+def table() -> None:
+    """Plan, apply, show, list and remove tables."""
+
+
+@table.command()
+@wish_options
+@store_option
+@format_options
+@pass_invocation
+def plan(
+    invocation: Invocation,
+    /,
+    form: str | None,
+    output: str | None,
+    **given: Any,  # noqa: ANN401 - the options, as click read them
+) -> None:
+    """Show what `table apply` would change, and change nothing.
+
+    Exits with 1 when the live table does not allow the change.
+    """
+    spec = wanted_spec(TableWish(**given))
+    found = _plan(_live(invocation, spec.table), spec)
+    _show_plan(found, chosen_format(form, output), output)
+    _refuse(found, spec.table)
+
+
+@table.command()
+@wish_options
+@click.option("--yes", is_flag=True, help="Do not ask (needed where there is no terminal).")
+@click.option("--check", is_flag=True, help="Change nothing; exit 4 when something would change.")
+@store_option
+@format_options
+@pass_invocation
+def apply(
+    invocation: Invocation,
+    /,
+    yes: bool,
+    check: bool,
+    form: str | None,
+    output: str | None,
+    **given: Any,  # noqa: ANN401 - the options, as click read them
+) -> int:
+    """Create the table, or change it to what the .proto says.
+
+    Shows the plan first and asks; a change that the live table does not allow is refused with
+    the way out. Applying what is there already changes nothing.
+    """
+    spec = wanted_spec(TableWish(**given))
+    chosen = chosen_format(form, output)
+    live = _live(invocation, spec.table)
+    found = _plan(live, spec)
+    _show_plan(found, chosen, output)
+    _refuse(found, spec.table)
+    if found.is_empty:
+        return 0
+    if check:
+        return EXIT_WOULD_CHANGE
+    _ask(yes)
+    with invocation.store(writer=True) as store:
+        done = store.apply(spec, expected_version=live.version if live else 0)
+    click.echo(f"{done.id} is now at version {done.version}", err=True)
+    return 0
+
+
+@table.command()
+@click.argument("name", metavar="TABLE")
+@store_option
+@format_options
+@pass_invocation
+def show(invocation: Invocation, name: str, form: str | None, output: str | None) -> None:
+    """Show one table: columns, partitioning, what it holds, who answers for it."""
+    table_id = TableId.parse(name)
+    with invocation.store(writer=False) as store:
+        live = store.describe(table_id)
+        counts = store.stats(table_id)
+    chosen = chosen_format(form, output)
+    if chosen in (Format.JSON, Format.NDJSON):
+        from eventmill.schema.document import table_to_json  # brings protobuf
+
+        click.echo(json_line({**table_to_json(live), "rows": counts.rows}))
+        return
+    if chosen is Format.TABLE:
+        for word, text in _facts(live, counts.rows):
+            click.echo(f"{word:<14}{text}")
+        click.echo()
+    columns = ("column", "type", "mode", "description")
+    rows = [
+        {"column": path, "type": c.type, "mode": c.mode, "description": c.description}
+        for path, c in live.spec.walk()
+    ]
+    write_rows(columns, rows, form=chosen, output=output)
+
+
+@table.command("list")
+@store_option
+@format_options
+@pass_invocation
+def list_tables(invocation: Invocation, form: str | None, output: str | None) -> None:
+    """List the tables, what they hold, and their newest event."""
+    with invocation.store(writer=False) as store:
+        rows = [_list_row(store, live) for live in store.tables()]
+    write_rows(_LIST_COLUMNS, rows, form=chosen_format(form, output), output=output)
+
+
+@table.command()
+@click.argument("name", metavar="TABLE")
+@click.option("--yes", is_flag=True, help="Do not ask (needed where there is no terminal).")
+@store_option
+@pass_invocation
+def rm(invocation: Invocation, name: str, yes: bool) -> None:
+    """Remove a table with all its rows."""
+    table_id = TableId.parse(name)
+    with invocation.store(writer=True) as store:
+        counts = store.stats(table_id)
+        click.echo(f"{table_id} with {counts.rows:,} rows will be removed", err=True)
+        _ask(yes)
+        store.drop(table_id)
+    click.echo(f"{table_id} is removed", err=True)
+
+
+def _live(invocation: Invocation, table_id: TableId) -> Table | None:
+    """Return the live table; None when there is none, or not even a store yet."""
+    address = invocation.settings.client.store
+    if not is_server(address) and not os.path.isdir(address):
+        return None
+    with invocation.store(writer=False) as store:
+        try:
+            return store.describe(table_id)
+        except TableNotFoundError:
+            return None
+
+
+def _plan(live: Table | None, wanted: TableSpec) -> Plan:
+    from eventmill.schema.diff import plan_change
+
+    return plan_change(live, wanted)
+
+
+def _show_plan(found: Plan, form: Format, output: str | None) -> None:
+    if form is Format.TABLE:
+        click.echo(found.to_text())
+        return
+    shown: Mapping[str, Any] = found.to_json()
+    write_rows(list(shown), [shown], form=form, output=output)
+
+
+def _refuse(found: Plan, table_id: TableId) -> None:
+    if found.refusals:
+        reasons: Sequence[object] = found.refusals
+        raise SchemaConflictError(f"{table_id}: " + "; ".join(str(reason) for reason in reasons))
+
+
+def _ask(yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask: give --yes to go on")
+    click.confirm("Go on?", abort=True, err=True)
+
+
+def _list_row(store: Store, live: Table) -> dict[str, Any]:
+    counts = store.stats(live.id)
+    newest = counts.newest_event_at
+    return {
+        "table": str(live.id),
+        "rows": counts.rows,
+        "log_bytes": counts.log_bytes,
+        "lake_bytes": counts.lake_bytes,
+        "newest_event_at": None if newest is None else utc_datetime(newest),
+        "owner": live.spec.owner or None,
+        "version": live.version,
+    }
+
+
+def _facts(live: Table, rows: int) -> Iterator[tuple[str, str]]:
+    """Yield what is known of a table beside its columns, as (word, text)."""
+    spec = live.spec
+    yield "table", f"{live.id} (version {live.version})"
+    yield "message", f"{spec.message} ({spec.fingerprint})"
+    yield "rows", f"{rows:,}"
+    if spec.partitioning is None:
+        yield "partitions", "none"
+    else:
+        kept = spec.partitioning.expiration_seconds
+        of = spec.partitioning.column or "ingestion time"
+        until = "for good" if kept is None else format_seconds(kept)
+        yield "partitions", f"{spec.partitioning.granularity} of {of}, kept {until}"
+    if spec.clustering:
+        yield "clustered by", ", ".join(spec.clustering)
+    if spec.owner:
+        yield "owner", spec.owner
+    if spec.labels:
+        yield "labels", ", ".join(f"{key}={value}" for key, value in sorted(spec.labels.items()))
+    if spec.freshness_seconds is not None:
+        yield "fresh within", format_seconds(spec.freshness_seconds)
+    if spec.description:
+        yield "description", spec.description

@@ -1,0 +1,159 @@
+"""What a person wants a table to be: a .proto file and options beside it, as a ``TableSpec``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import click
+
+from eventmill.base.errors import UsageError
+from eventmill.base.quantity import parse_seconds
+from eventmill.schema.table import Granularity, Partitioning, TableId, TableSpec
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableWish:
+    """The options of ``table plan`` and ``table apply``, as they were given."""
+
+    proto: tuple[str, ...]
+    import_dirs: tuple[str, ...]
+    message: str
+    table: str | None
+    partition_by: str | None
+    partition_type: str | None
+    partition_expiration: str | None
+    no_partition: bool
+    cluster_by: str | None
+    description: str | None
+    owner: str | None
+    label: tuple[str, ...]
+    freshness: str | None
+
+
+def wish_options(command: _F) -> _F:
+    """Give a command the options of ``TableWish``."""
+    options = (
+        click.option(
+            "--proto",
+            multiple=True,
+            required=True,
+            metavar="FILE",
+            help="A .proto file; repeatable.",
+        ),
+        click.option(
+            "-I",
+            "import_dirs",
+            multiple=True,
+            metavar="DIR",
+            help="A folder in which imports are looked for; repeatable.",
+        ),
+        click.option(
+            "--message",
+            required=True,
+            metavar="PKG.MSG",
+            help="Full name of the table's message type.",
+        ),
+        click.option(
+            "--table", metavar="P.D.T", help="The table [default: the id that the .proto gives]."
+        ),
+        click.option(
+            "--partition-by",
+            metavar="COLUMN",
+            help="A TIMESTAMP column [default: the time of ingestion].",
+        ),
+        click.option(
+            "--partition-type",
+            type=click.Choice([str(g) for g in Granularity], case_sensitive=False),
+            help="Length of a partition [default: DAY].",
+        ),
+        click.option(
+            "--partition-expiration",
+            metavar="TIME",
+            help="Remove rows this long after their partition's end: 30d, never.",
+        ),
+        click.option("--no-partition", is_flag=True, help="Keep all rows in one partition."),
+        click.option("--cluster-by", metavar="COLUMN,...", help="Columns to sort by."),
+        click.option("--description", help="What the table is for."),
+        click.option("--owner", help="Who answers for the table."),
+        click.option("--label", multiple=True, metavar="KEY=VALUE", help="Repeatable."),
+        click.option(
+            "--freshness",
+            metavar="TIME",
+            help="Promise: the newest event is never older than this, such as 15m.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def wanted_spec(wish: TableWish) -> TableSpec:
+    """Compile the .proto and add what the command line says; the command line wins.
+
+    Raises:
+        SchemaError: the .proto cannot be used.
+        UsageError: an option makes no sense, or no table is named.
+    """
+    from eventmill.schema.compile import compile_protos
+    from eventmill.schema.mapping import spec_from_proto
+    from eventmill.schema.message_type import MessageType
+    from eventmill.schema.options import option_conflicts, table_options
+
+    descriptor_set = compile_protos(wish.proto, wish.import_dirs)
+    message = MessageType.load(descriptor_set, wish.message)
+    in_file = table_options(message.descriptor)
+    name = wish.table or in_file.id
+    if name is None:
+        raise UsageError(
+            f"no table is named: give --table DATASET.TABLE, or an id in the options of"
+            f" {wish.message}"
+        )
+    overrides = _overrides(wish, in_file.partitioning)
+    for conflict in option_conflicts(in_file, overrides):
+        click.echo(f"note: {conflict}", err=True)
+    return spec_from_proto(TableId.parse(name), descriptor_set, wish.message, **overrides)
+
+
+def _overrides(wish: TableWish, in_file: Partitioning | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if wish.cluster_by is not None:
+        given["clustering"] = tuple(name.strip() for name in wish.cluster_by.split(",") if name)
+    if wish.description is not None:
+        given["description"] = wish.description
+    if wish.owner is not None:
+        given["owner"] = wish.owner
+    if wish.label:
+        given["labels"] = dict(_label(text) for text in wish.label)
+    if wish.freshness is not None:
+        given["freshness_seconds"] = parse_seconds(wish.freshness)
+    about_partition = (wish.partition_by, wish.partition_type, wish.partition_expiration)
+    if wish.no_partition:
+        if any(about_partition):
+            raise UsageError("--no-partition excludes the other --partition options")
+        given["partitioning"] = None
+    elif any(about_partition):
+        given["partitioning"] = _partitioning(wish, in_file or Partitioning())
+    return given
+
+
+def _partitioning(wish: TableWish, base: Partitioning) -> Partitioning:
+    if wish.partition_by is not None:
+        base = replace(base, column=wish.partition_by)
+    if wish.partition_type is not None:
+        base = replace(base, granularity=Granularity(wish.partition_type.upper()))
+    if wish.partition_expiration is not None:
+        never = wish.partition_expiration == "never"
+        seconds = None if never else parse_seconds(wish.partition_expiration)
+        base = replace(base, expiration_seconds=seconds)
+    return base
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, mark, value = text.partition("=")
+    if not (key and mark):
+        raise UsageError(f"--label {text!r}: write KEY=VALUE")
+    return key, value

@@ -1,0 +1,114 @@
+"""From .proto files to a descriptor set, without a system ``protoc`` and without generated code.
+
+The compiler runs as a child process: it writes its complaints straight to file descriptor 2,
+and in a child they can be caught and made part of the error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from eventmill.base.errors import SchemaError
+
+SHIPPED_PROTOS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "protos")
+"""Folder of the .proto files that come with this package; always among the import folders."""
+
+# Warnings, and what the compiler's logging library says of itself.
+_NOISE = re.compile(r": warning:|^WARNING: All log messages|^[IW]\d{4} ")
+
+
+def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> bytes:
+    """Compile .proto files to one descriptor set.
+
+    On return the set holds the files and everything that they import, imports before importers,
+    with comments (source info) and options as written.
+
+    Args:
+        files: paths of at least one .proto file.
+        import_dirs: folders in which imports are looked for. A file below one of them is known
+            by its path from there, as its importers name it. After these, imports are looked
+            for beside the files, among protobuf's own (``google/protobuf``), in an installed
+            googleapis-common-protos (``google/type``, ``google/api``), and in
+            ``SHIPPED_PROTOS``.
+
+    Returns:
+        A serialized ``google.protobuf.FileDescriptorSet``.
+
+    Raises:
+        SchemaError: a file or folder is missing, or does not compile; the message has the
+            compiler's own lines, ``file:line:column: reason``, and what to do.
+    """
+    if not files:
+        raise SchemaError("no .proto file is given: name at least one")
+    for file in files:
+        if not os.path.isfile(file):
+            raise SchemaError(f"there is no file {file}: give the path of a .proto file")
+    for folder in import_dirs:
+        if not os.path.isdir(folder):
+            raise SchemaError(f"there is no import folder {folder}: give an existing folder")
+    paths = [os.path.abspath(file) for file in files]
+    roots = list(dict.fromkeys(_roots(paths, [os.path.abspath(d) for d in import_dirs])))
+    with tempfile.TemporaryDirectory(prefix="eventmill-protoc-") as folder:
+        out = os.path.join(folder, "set")
+        command = [sys.executable, "-m", "grpc_tools.protoc"]
+        command += [f"--proto_path={root}" for root in roots]
+        command += ["--include_imports", "--include_source_info", f"--descriptor_set_out={out}"]
+        # The compiler reads its own command line for names with a leading @ as argument files;
+        # absolute paths never have one.
+        run = subprocess.run(
+            [*command, *paths], capture_output=True, text=True, errors="replace", check=False
+        )
+        if run.returncode:
+            raise SchemaError(_complaint(run.stderr, paths))
+        with open(out, "rb") as file_set:
+            return file_set.read()
+
+
+def _roots(paths: Sequence[str], import_dirs: Sequence[str]) -> Iterator[str]:
+    """Yield the folders of imports, the first match of which names a file."""
+
+    def is_imported(path: str) -> bool:
+        return any(path.startswith(os.path.join(root, "")) for root in import_dirs)
+
+    beside = [(path, os.path.dirname(path)) for path in paths]
+    shipped = [os.path.join(SHIPPED_PROTOS, "")]
+    yield from (
+        folder
+        for path, folder in beside
+        if not is_imported(path) and not path.startswith(shipped[0])
+    )
+    yield from import_dirs
+    yield from (folder for path, folder in beside if is_imported(path))
+    spec = importlib.util.find_spec("grpc_tools")
+    if spec is None or not spec.submodule_search_locations:
+        raise SchemaError(
+            "compiling .proto files needs grpcio-tools: pip install 'eventmill[server]'"
+        )
+    yield os.path.join(next(iter(spec.submodule_search_locations)), "_proto")
+    yield from _googleapis()
+    yield SHIPPED_PROTOS
+
+
+def _googleapis() -> Iterator[str]:
+    """Yield the folder above ``google/type`` where googleapis-common-protos is installed."""
+    spec = importlib.util.find_spec("google")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        if os.path.isfile(os.path.join(location, "type", "date.proto")):
+            yield os.path.dirname(location)
+            return
+
+
+def _complaint(stderr: str, paths: Sequence[str]) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip() and not _NOISE.search(line)]
+    names = ", ".join(os.path.basename(path) for path in paths)
+    if any("File not found" in line for line in lines):
+        advice = "give the folder that holds the missing import with -I (import_dirs)"
+    else:
+        advice = "correct the file and compile it again"
+    return "\n".join([f"{names}: the .proto does not compile; {advice}", *lines])

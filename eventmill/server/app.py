@@ -1,0 +1,126 @@
+"""The HTTP surface of a store: which address leads to which room."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eventmill.base.errors import EventmillError
+from eventmill.base.metrics import Metric, Metrics
+from eventmill.base.settings import ServerSettings
+from eventmill.server.body import BodyBudget
+from eventmill.server.ingest import Ingest
+from eventmill.server.monitor import Monitor
+from eventmill.server.problems import (
+    LastResort,
+    answer_eventmill_error,
+    answer_http_exception,
+)
+from eventmill.server.query import Queries
+from eventmill.server.same_machine import SameMachineOnly
+from eventmill.server.tables import Tables
+from eventmill.store.port import Store
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(store: Store, settings: ServerSettings, metrics: Metrics | None = None) -> Starlette:
+    """Return the ASGI application that serves ``store``.
+
+    The store stays the caller's: it is open before, and closed after, the application.
+
+    Args:
+        store: where events go and queries are answered.
+        settings: limits; host and port are of no meaning here.
+        metrics: registry to count in; None: a new one.
+    """
+    metrics = metrics or Metrics()
+    budget = BodyBudget(settings.in_flight_bytes_max, metrics)
+    ingest = Ingest(store, budget, metrics)
+    tables = Tables(store, budget, metrics)
+    queries = Queries(store, settings, budget, metrics)
+    monitor = Monitor(store, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        queries.close()
+
+    table = "/api/v1/tables/{table}"
+    app = Starlette(
+        routes=[
+            _route(f"{table}/events", POST=ingest.post),
+            _route(f"{table}/stats", GET=tables.stats),
+            _route(table, GET=tables.get, PUT=tables.put, DELETE=tables.delete),
+            _route("/api/v1/tables", GET=tables.list),
+            _route("/api/v1/quarantine", POST=tables.quarantine),
+            _route("/api/v1/query", GET=queries.get, POST=queries.post),
+            _route("/metrics", GET=monitor.metrics),
+            _route("/healthz", GET=monitor.health),
+            _route("/", GET=monitor.page),
+        ],
+        middleware=[
+            Middleware(_Counted, metrics),
+            Middleware(LastResort, metrics),
+            Middleware(SameMachineOnly),
+        ],
+        exception_handlers={
+            EventmillError: answer_eventmill_error,
+            HTTPException: answer_http_exception,
+        },
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # an address with a slash too many is no address
+    app.state.store = store
+    app.state.metrics = metrics
+    return app
+
+
+def _route(path: str, **endpoints: Endpoint) -> Route:
+    """Make one route of all methods of a path, so that a 405 can name every one of them."""
+
+    async def answer(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await endpoints[method](request)
+
+    return Route(path, answer, methods=list(endpoints))
+
+
+class _Counted:
+    """Counts each request by its route, never by the address that a stranger wrote."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of the application within."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun_at = time.perf_counter()
+        status = 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        finally:
+            # The router leaves the route that matched in the scope (Starlette 1.x).
+            route = str(getattr(scope.get("route"), "path", "none"))
+            self._metrics.add(Metric.REQUESTS, 1, route, str(status))
+            self._metrics.observe(Metric.REQUEST_SECONDS, time.perf_counter() - begun_at, route)

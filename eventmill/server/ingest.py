@@ -1,0 +1,203 @@
+"""The way in: ``POST /api/v1/tables/{table}/events``, as a batch of bytes or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import lru_cache, partial
+from typing import TypeVar
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from eventmill.base.errors import UnavailableError
+from eventmill.base.metrics import Metric, Metrics
+from eventmill.schema.message_type import MessageType
+from eventmill.schema.rows import RowEncoder
+from eventmill.schema.table import Table, TableId
+from eventmill.server.body import BodyBudget, read_body
+from eventmill.server.json_events import JsonReader, JudgedEvents
+from eventmill.store.port import Store
+from eventmill.wire.batch import BATCH_BYTES_MAX, Batch
+from eventmill.wire.insert_id import InsertIdSource
+from eventmill.wire.media import BATCH_CONTENT_TYPE, SCHEMA_HEADER
+from eventmill.wire.sink import SubmittingSink
+from eventmill.wire.split import cut
+from eventmill.wire.verdict import Verdict, join_verdicts
+from eventmill.wire.verdict_json import verdict_to_json
+
+PUT_SECONDS_MAX = 30.0
+"""How long a request waits for the store's verdict before it is answered with 503."""
+INLINE_EVENTS_MAX = 64
+"""Batches up to this size are handed to the store from the event loop: judging 64 events takes
+less than moving to a thread and back. Larger ones would hold up every other request."""
+
+_T = TypeVar("_T")
+
+
+class Ingest:
+    """Takes events of one server into its store. Belongs to the event loop's thread."""
+
+    def __init__(self, store: Store, budget: BodyBudget, metrics: Metrics) -> None:
+        self._store = store
+        self._submitting = store if isinstance(store, SubmittingSink) else None
+        self._budget = budget
+        self._metrics = metrics
+        self._insert_ids = InsertIdSource()
+
+    async def post(self, request: Request) -> Response:
+        """Answer with the verdict of the events in the body."""
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        table = table_id(request.path_params["table"])
+        if content_type == BATCH_CONTENT_TYPE:
+            read = self._read_batch
+        elif content_type in _JSON_TYPES:
+            read = partial(self._read_json, is_lines=_JSON_TYPES[content_type])
+        else:
+            raise HTTPException(
+                415,
+                f"Content-Type {content_type!r} is not taken here: send application/x-ndjson with"
+                f" one JSON object a line, application/json, or {BATCH_CONTENT_TYPE}",
+            )
+        async with read_body(
+            request, self._budget, bytes_max=BATCH_BYTES_MAX, metrics=self._metrics
+        ) as body:
+            verdict = await read(request, table, body)
+        self._count(table, verdict)
+        return verdict_response(verdict)
+
+    async def _read_batch(self, request: Request, table: TableId, body: bytes) -> Verdict:
+        headers = request.headers
+        batch = Batch(
+            table,
+            headers.get(SCHEMA_HEADER, ""),
+            body,
+            client=headers.get("user-agent", ""),
+        )
+        return await self._put(batch)
+
+    async def _read_json(
+        self, request: Request, table_id: TableId, body: bytes, *, is_lines: bool
+    ) -> Verdict:
+        client = request.headers.get("user-agent", "")
+        id_field = request.query_params.get("insert_id_field") or None
+
+        def judge() -> tuple[Table, JudgedEvents]:
+            table = self._store.describe(table_id)
+            encoder = row_encoder(table.spec.descriptor_set, table.spec.message)
+            reader = JsonReader(
+                table,
+                encoder.encode,
+                self._insert_ids,
+                insert_id_field=id_field,
+                client=client,
+            )
+            judged = reader.read(body, is_lines=is_lines)
+            if judged.refused:
+                self._store.quarantine(judged.refused)
+            return table, judged
+
+        table, judged = await run_in_threadpool(judge)
+        verdicts = []
+        for part in cut(judged.insert_ids, judged.events):
+            batch = Batch.build(
+                table_id,
+                table.spec.fingerprint,
+                judged.insert_ids[part.start : part.stop],
+                judged.events[part.start : part.stop],
+            )
+            batch.client = client
+            verdicts.append(await self._put(batch))
+        return judged.verdict(join_verdicts(verdicts))
+
+    async def _put(self, batch: Batch) -> Verdict:
+        begun_at = time.perf_counter()
+        submitting = self._submitting
+        try:
+            async with asyncio.timeout(PUT_SECONDS_MAX):
+                if submitting is None:
+                    verdict = await run_in_threadpool(
+                        partial(self._store.put, batch, timeout_seconds=PUT_SECONDS_MAX)
+                    )
+                else:
+                    if batch.count <= INLINE_EVENTS_MAX:
+                        future = submitting.submit(batch)
+                    else:
+                        future = await run_in_threadpool(submitting.submit, batch)
+                    verdict = await result_of(future)
+        except TimeoutError:
+            raise UnavailableError(
+                f"the store gave no verdict within {PUT_SECONDS_MAX:g} s; put the batch again"
+            ) from None
+        self._metrics.observe(Metric.PUT_SECONDS, time.perf_counter() - begun_at)
+        return verdict
+
+    def _count(self, table: TableId, verdict: Verdict) -> None:
+        name, metrics = str(table), self._metrics
+        metrics.add(Metric.BATCHES, 1, name)
+        metrics.add(Metric.EVENTS, verdict.accepted, name, "accepted")
+        if verdict.duplicate_indexes:
+            metrics.add(Metric.EVENTS, verdict.duplicates, name, "duplicate")
+        if verdict.rejected:
+            metrics.add(Metric.EVENTS, len(verdict.rejected), name, "rejected")
+
+
+_JSON_TYPES = {
+    "application/x-ndjson": True,
+    "application/jsonl": True,
+    "application/json": False,
+}
+"""JSON's media types, and whether each line is a document of its own."""
+
+
+async def result_of(future: Future[_T]) -> _T:
+    """Wait for a future of another thread with one wake-up, and return its result.
+
+    ``asyncio.wrap_future`` chains the two futures in both directions, at twice the cost.
+    """
+    if not future.done():
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+        future.add_done_callback(_waker(loop, woken.set))
+        await woken.wait()
+    return future.result()
+
+
+def _waker(
+    loop: asyncio.AbstractEventLoop, wake: Callable[[], None]
+) -> Callable[[Future[_T]], None]:
+    def call(_: Future[_T]) -> None:
+        if not loop.is_closed():  # the server may have stopped waiting
+            loop.call_soon_threadsafe(wake)
+
+    return call
+
+
+@lru_cache(maxsize=1024)
+def table_id(text: str) -> TableId:
+    """Read a table's name from a path (see ``TableId.parse``)."""
+    return TableId.parse(text)
+
+
+@lru_cache(maxsize=256)
+def row_encoder(descriptor_set: bytes, message: str) -> RowEncoder:
+    """Return the encoder of rows for a table's message type."""
+    return RowEncoder(MessageType.load(descriptor_set, message))
+
+
+def verdict_response(verdict: Verdict) -> Response:
+    """Return the answer that states ``verdict``; the common one is not put together anew."""
+    if not verdict.duplicate_indexes and not verdict.rejected:
+        return _all_accepted(verdict.count)
+    return Response(orjson.dumps(verdict_to_json(verdict)), media_type="application/json")
+
+
+@lru_cache(maxsize=512)
+def _all_accepted(count: int) -> Response:
+    # A Response has no state that a second sending would find changed.
+    return Response(orjson.dumps(verdict_to_json(Verdict(count))), media_type="application/json")

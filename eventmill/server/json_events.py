@@ -1,0 +1,202 @@
+"""JSON at the edge: text from people and curl, judged line by line, turned into one batch.
+
+The originals of what is refused are kept as text, so that quarantine shows what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from eventmill.base.errors import BatchError, BatchTooLargeError
+from eventmill.schema.problem import EventProblem, Reason
+from eventmill.schema.table import Table
+from eventmill.wire.batch import (
+    BATCH_EVENTS_MAX,
+    EVENT_BYTES_MAX,
+    INSERT_ID_CHARACTERS_MAX,
+)
+from eventmill.wire.insert_id import InsertIdSource
+from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.verdict import Rejection, Verdict
+
+_UNREAD = object()
+"""Stands for a row whose text has not been read yet."""
+
+
+@dataclass(slots=True)
+class JudgedEvents:
+    """What became of the lines of one request before a store has seen them."""
+
+    count: int = 0
+    insert_ids: list[bytes] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    """Place in the request of each of ``events``."""
+    refused: list[QuarantinedEvent] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def verdict(self, of_good: Verdict) -> Verdict:
+        """Return the verdict of the whole request.
+
+        Args:
+            of_good: the store's verdict of ``events``, in their order.
+        """
+        rejected = self.rejections + [
+            Rejection(self.indexes[r.index], r.insert_id, r.reason, r.field, r.message)
+            for r in of_good.rejected
+        ]
+        rejected.sort(key=lambda rejection: rejection.index)
+        duplicates = tuple(self.indexes[index] for index in of_good.duplicate_indexes)
+        return Verdict(self.count, duplicates, tuple(rejected))
+
+
+class JsonReader:
+    """Judges the events of one request; used once, by one thread."""
+
+    def __init__(
+        self,
+        table: Table,
+        encode: Callable[[Mapping[str, Any]], bytes],
+        insert_ids: InsertIdSource,
+        *,
+        insert_id_field: str | None,
+        client: str,
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            table: the live table.
+            encode: makes an event of a row, or raises EventProblem.
+            insert_ids: gives events an ID that have none.
+            insert_id_field: key whose text is the event's insert ID; None: the server makes
+                one, and then a request that is repeated is stored twice.
+            client: who sends, by its own word.
+        """
+        self._table = table
+        self._encode = encode
+        self._insert_ids = insert_ids
+        self._id_field = insert_id_field
+        self._keep_id = any(column.name == insert_id_field for column in table.spec.columns)
+        self._client = client
+
+    def read(self, body: bytes, *, is_lines: bool) -> JudgedEvents:
+        """Judge every event in ``body``.
+
+        Args:
+            body: one JSON object a line; or with ``is_lines`` False an array or one object.
+            is_lines: which of them.
+
+        Raises:
+            BatchError: no event at all, or the array is not JSON.
+            BatchTooLargeError: more events than a batch may have.
+        """
+        judged = JudgedEvents()
+        for text, row in _lines(body) if is_lines else _items(body):
+            if judged.count == BATCH_EVENTS_MAX:
+                raise BatchTooLargeError(
+                    f"the body has more than {BATCH_EVENTS_MAX:,} events, the limit: send it in"
+                    " smaller parts"
+                )
+            self._judge(judged, text, row)
+            judged.count += 1
+        if not judged.count:
+            raise BatchError("the body has no events")
+        return judged
+
+    def _judge(self, judged: JudgedEvents, text: bytes, row: object) -> None:
+        insert_id = b""
+        try:
+            _check_size(len(text))
+            if row is _UNREAD:
+                row = _parse(text)
+            if not isinstance(row, dict):
+                raise EventProblem(
+                    Reason.MALFORMED_JSON, "", f"a JSON {_kind(row)} where an object is wanted"
+                )
+            insert_id = self._insert_id(row)
+            event = self._encode(row)
+            _check_size(len(event))
+        except EventProblem as problem:
+            self._refuse(judged, text, insert_id or self._insert_ids.next(), problem)
+            return
+        judged.indexes.append(judged.count)
+        judged.insert_ids.append(insert_id)
+        judged.events.append(event)
+
+    def _insert_id(self, row: dict[str, Any]) -> bytes:
+        if self._id_field is None:
+            return self._insert_ids.next()
+        given = row.get(self._id_field) if self._keep_id else row.pop(self._id_field, None)
+        if isinstance(given, int) and not isinstance(given, bool):
+            given = str(given)
+        if not isinstance(given, str) or not 0 < len(given) <= INSERT_ID_CHARACTERS_MAX:
+            message = f"the insert ID must be a text of 1 to {INSERT_ID_CHARACTERS_MAX} characters"
+            raise EventProblem(Reason.BAD_INSERT_ID, self._id_field, message)
+        return given.encode()
+
+    def _refuse(
+        self, judged: JudgedEvents, text: bytes, insert_id: bytes, problem: EventProblem
+    ) -> None:
+        name = insert_id.decode()
+        judged.rejections.append(Rejection.of(judged.count, name, problem))
+        judged.refused.append(
+            QuarantinedEvent(
+                table=self._table.id,
+                insert_id=name,
+                payload=text,
+                is_json=True,
+                reason=problem.reason,
+                field=problem.field,
+                message=problem.message,
+                client=self._client,
+                fingerprint=self._table.spec.fingerprint,
+            )
+        )
+
+
+def _lines(body: bytes) -> Iterator[tuple[bytes, object]]:
+    for line in body.split(b"\n"):
+        line = line.strip()
+        if line:
+            yield line, _UNREAD
+
+
+def _items(body: bytes) -> Iterator[tuple[bytes, object]]:
+    try:
+        whole = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BatchError(f"the body is not JSON: {error}") from error
+    for item in whole if isinstance(whole, list) else [whole]:
+        # The object before its insert ID is taken out is what quarantine should show.
+        yield orjson.dumps(item), item
+
+
+def _parse(text: bytes) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            text.decode()
+        except UnicodeDecodeError as fault:
+            raise EventProblem(
+                Reason.INVALID_UTF8, "", f"byte {fault.start} of the line is not UTF-8"
+            ) from error
+        raise EventProblem(Reason.MALFORMED_JSON, "", f"not JSON: {error}") from error
+
+
+def _check_size(size: int) -> None:
+    if size > EVENT_BYTES_MAX:
+        raise EventProblem(
+            Reason.EVENT_TOO_LARGE,
+            "",
+            f"the event has {size:,} bytes; the limit is {EVENT_BYTES_MAX:,}",
+        )
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return kinds.get(type(value), "null")

@@ -1,0 +1,113 @@
+"""The live tables of a store, cached and kept fresh while other processes change them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from eventmill.base.clock import Clock
+from eventmill.base.errors import TableNotFoundError
+from eventmill.schema.document import spec_from_json, spec_to_json
+from eventmill.schema.table import Table, TableId, TableSpec
+from eventmill.store.local.manifest import Manifest
+
+_LOOK_SECONDS = 0.2
+"""How long a cached table may be used before looking whether the store has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table as the store knows it."""
+
+    uid: int
+    """Names this table for good; another of the same name made later has another."""
+    table: Table
+    fingerprints: frozenset[str]
+    """Of every definition it has had."""
+    is_own: bool
+    """Whether the store keeps it about itself."""
+
+
+def read_tables(manifest: Manifest) -> list[tuple[int, Table]]:
+    """Return (uid, table) of every table, the store's own included, ascending by name."""
+    return [
+        (uid, Table(spec_from_json(json.loads(document)), version, created_at, updated_at))
+        for uid, _, _, version, document, created_at, updated_at in manifest.table_rows()
+    ]
+
+
+def spec_document(spec: TableSpec) -> str:
+    """Return the text by which the manifest keeps a definition."""
+    return json.dumps(spec_to_json(spec), separators=(",", ":"), sort_keys=True)
+
+
+class TableCache:
+    """Answers what a table is without asking SQLite each time. Safe from any thread."""
+
+    def __init__(self, open_manifest: Callable[[], Manifest], clock: Clock) -> None:
+        # A connection of its own: ``data_version`` moves only for changes made by others.
+        self._manifest = open_manifest()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tables: dict[TableId, LiveTable] = {}
+        self._changes = -1
+        self._looked_at = float("-inf")
+
+    def close(self) -> None:
+        """Let go of the manifest."""
+        with self._lock:
+            self._manifest.close()
+
+    def find(self, table: TableId, *, fresh: bool = False) -> LiveTable:
+        """Return a live table, at most 0.2 s old; ``fresh``: as it is now.
+
+        Raises:
+            TableNotFoundError: there is none; near names are listed.
+        """
+        found = self._current(fresh=fresh).get(table)
+        if found is None and not fresh:
+            found = self._current(fresh=True).get(table)
+        if found is None:
+            raise TableNotFoundError(self._not_found(table))
+        return found
+
+    def all(self) -> list[LiveTable]:
+        """Return every table as it is now, the store's own included, ascending by name."""
+        return list(self._current(fresh=True).values())
+
+    def _current(self, *, fresh: bool) -> dict[TableId, LiveTable]:
+        now = self._clock.monotonic()
+        if not fresh and now - self._looked_at < _LOOK_SECONDS:
+            return self._tables
+        with self._lock:
+            changes = self._manifest.changes_seen()
+            if changes != self._changes:
+                self._tables = self._load()
+                self._changes = changes
+            self._looked_at = now
+            return self._tables
+
+    def _load(self) -> dict[TableId, LiveTable]:
+        with self._manifest.reading():
+            own = {row[0] for row in self._manifest.table_rows() if row[2]}
+            old = {live.uid: live for live in self._tables.values()}
+            loaded = {}
+            for uid, table in read_tables(self._manifest):
+                live = old.get(uid)
+                if live is None or live.table != table:
+                    prints = frozenset(self._manifest.fingerprints(uid))
+                    live = LiveTable(uid, table, prints, uid in own)
+                loaded[table.id] = live
+            return loaded
+
+    def _not_found(self, table: TableId) -> str:
+        names = [str(name) for name, live in self._tables.items() if not live.is_own]
+        near = get_close_matches(str(table), names, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return (
+            f"there is no table {table} in this store{hint}"
+            " (`eventmill table list` shows what there is)"
+        )

@@ -1,0 +1,267 @@
+"""The committer of one table: puts batches in order, drops duplicates, syncs, answers.
+
+One thread a table. Whatever waits when it looks is one group: one write, one fdatasync, one answer
+each. The judgement of the events (``admission``) was made in the callers' threads, so it overlaps
+with the sync of the group before.
+
+Duplicates are decided here and not in the callers, because only here is it known what is synced: a
+batch that repeats another which is still waiting is answered together with it or after it, never
+before, so *duplicate* always means stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from eventmill.base.clock import Clock
+from eventmill.base.errors import BackPressureError, EventmillError, UnavailableError
+from eventmill.store.local.dedup import DedupWindow, hash_ids
+from eventmill.store.local.frame import encode_head
+from eventmill.store.local.log import LogBrokenError, TableLog
+from eventmill.schema.table import TableId
+from eventmill.wire.batch import Batch, encode_payload
+
+_logger = logging.getLogger("eventmill.store")
+_ANY_TABLE = TableId("local", "log", "frame")
+
+GROUP_BYTES_MAX = 16_000_000
+"""Payload bytes of one group. Larger groups gain nothing (the sync is then bound by bandwidth) and
+make every waiting caller wait longer."""
+WAITING_BYTES_MAX = 64_000_000
+"""Payload bytes that may wait for the committer; beyond it callers are asked to pause."""
+
+
+@dataclass(slots=True)
+class Submission:
+    """One batch on its way into the log."""
+
+    batch: Batch
+    keys: Sequence[bytes]
+    """16-byte hashes of the insert IDs, in order."""
+    answer: Callable[[Sequence[int], EventmillError | None], None]
+    """Called once, from the committer's thread: with the places of duplicates in ``batch``,
+    ascending, or with the error. Must not raise or block."""
+    duplicates: Sequence[int] = ()
+
+
+class TableCommitter:
+    """Owns a table's log and deduplication window."""
+
+    def __init__(
+        self,
+        name: str,
+        log: TableLog,
+        window: DedupWindow,
+        clock: Clock,
+        *,
+        restore: Callable[[], None],
+        seed: int,
+        version: int,
+        seal_after_seconds: float,
+    ) -> None:
+        """Recover the log, then call ``restore`` for the IDs in the lake, then start the thread.
+
+        Raises:
+            TransientError: the log cannot be read now.
+        """
+        self._log = log
+        self._window = window
+        self._clock = clock
+        self._restore = restore
+        self._seed = seed
+        self.version = version
+        """Version of the table's definition, written into each frame."""
+        self._seal_after_seconds = seal_after_seconds
+        self._sequence = 0
+        self._opened_at: float | None = None
+        self._waiting: deque[Submission] = deque()
+        self._waiting_bytes = 0
+        self._wake = threading.Condition()
+        self._closing = False
+        self._seal_wanted: list[Future[bool]] = []
+        self._broken = False
+        self.groups = 0
+        """Groups committed since the start; with the rows, a test sees that grouping happened."""
+        self._recover()
+        self._thread = threading.Thread(target=self._run, name=f"commit {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def open_rows(self) -> int:
+        """Rows in the open segment."""
+        return self._log.open_rows
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes in the open segment."""
+        return self._log.open_bytes
+
+    def submit(self, submission: Submission) -> None:
+        """Queue a batch; its ``answer`` is called when it is synced or refused.
+
+        Raises:
+            BackPressureError: too much is waiting already.
+            UnavailableError: the store is closing.
+        """
+        size = len(submission.batch.payload)
+        with self._wake:
+            if self._closing:
+                raise UnavailableError("the store is closing")
+            if self._waiting_bytes + size > WAITING_BYTES_MAX and self._waiting:
+                raise BackPressureError(
+                    f"{self._waiting_bytes:,} bytes wait to be synced", retry_after_seconds=0.1
+                )
+            self._waiting.append(submission)
+            self._waiting_bytes += size
+            if len(self._waiting) == 1:
+                self._wake.notify()
+
+    def seal(self) -> Future[bool]:
+        """Ask for the open segment to be sealed; the future says whether there was one."""
+        future: Future[bool] = Future()
+        with self._wake:
+            if self._closing:
+                future.set_result(False)
+                return future
+            self._seal_wanted.append(future)
+            self._wake.notify()
+        return future
+
+    def close(self) -> None:
+        """Commit what waits, seal the open segment, and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            group, seals, closing = self._next()
+            if group:
+                self._commit(group)
+            if seals or closing or self._is_old():
+                self._seal(seals)
+            if closing and not group:
+                self._log.abandon()
+                return
+
+    def _next(self) -> tuple[list[Submission], list[Future[bool]], bool]:
+        with self._wake:
+            if not self._waiting and not self._seal_wanted and not self._closing:
+                self._wake.wait(timeout=self._seconds_to_seal())
+            group: list[Submission] = []
+            size = 0
+            while self._waiting and (not group or size < GROUP_BYTES_MAX):
+                submission = self._waiting.popleft()
+                size += len(submission.batch.payload)
+                group.append(submission)
+            self._waiting_bytes -= size
+            seals, self._seal_wanted = self._seal_wanted, []
+            return group, seals, self._closing and not self._waiting
+
+    def _seconds_to_seal(self) -> float | None:
+        if self._opened_at is None:
+            return None
+        age = self._clock.monotonic() - self._opened_at
+        return max(0.01, self._seal_after_seconds - age)
+
+    def _is_old(self) -> bool:
+        if self._opened_at is None:
+            return False
+        return self._clock.monotonic() - self._opened_at >= self._seal_after_seconds
+
+    def _seal(self, wanted: Sequence[Future[bool]]) -> None:
+        try:
+            sealed = self._log.seal()
+        except EventmillError as error:
+            # The rows are synced in the open segment; only the hand-over to compaction waits.
+            _logger.warning("sealing is put off: %s", error)
+            self._opened_at = self._clock.monotonic()
+            for future in wanted:
+                future.set_exception(error)
+            return
+        self._opened_at = None
+        for future in wanted:
+            future.set_result(sealed)
+
+    def _commit(self, group: Sequence[Submission]) -> None:
+        now = self._clock.now()
+        try:
+            if self._broken:
+                self._recover()
+            self._window.expire(now)
+            self._write(group, now)
+        except BaseException as error:
+            # Whoever waits must hear of it, whatever it is; the thread lives on.
+            self._broken = self._broken or isinstance(error, LogBrokenError)
+            if not isinstance(error, EventmillError):
+                _logger.exception("committing failed")
+                error = UnavailableError(f"committing failed: {error!r}")
+            for submission in group:
+                submission.answer((), error)
+            return
+        for submission in group:
+            submission.answer(submission.duplicates, None)
+
+    def _write(self, group: Sequence[Submission], now: float) -> None:
+        parts: list[bytes] = []
+        rows = 0
+        sequence = self._sequence
+        admitted: list[Submission] = []
+        try:
+            for submission in group:
+                submission.duplicates = self._window.admit(submission.keys, now)
+                admitted.append(submission)
+                count = submission.batch.count - len(submission.duplicates)
+                if count:
+                    sequence += 1
+                    payload = _without(submission.batch, submission.duplicates)
+                    parts.append(
+                        encode_head(
+                            payload,
+                            sequence=sequence,
+                            received_us=int(now * 1e6),
+                            version=self.version,
+                            count=count,
+                        )
+                    )
+                    parts.append(payload)
+                    rows += count
+            if parts:
+                self._log.append(parts, rows)
+        except BaseException:
+            for submission in reversed(admitted):
+                self._window.forget(submission.keys, submission.duplicates, now)
+            raise
+        self._sequence = sequence
+        self.groups += 1
+        if self._opened_at is None and rows:
+            self._opened_at = self._clock.monotonic()
+
+    def _recover(self) -> None:
+        self._log.abandon()
+        for frame in self._log.recover():
+            self._sequence = max(self._sequence, frame.sequence)
+            if self._window.window_seconds:
+                stored_at = frame.received_us / 1e6
+                if stored_at >= self._clock.now() - self._window.window_seconds:
+                    ids = Batch(_ANY_TABLE, "", frame.payload, bytes_max=len(frame.payload))
+                    self._window.restore(hash_ids(ids.insert_ids, self._seed), stored_at)
+        self._restore()
+        self._opened_at = None
+        self._broken = False
+
+
+def _without(batch: Batch, duplicates: Sequence[int]) -> bytes:
+    """Return the payload of ``batch`` less the events at ``duplicates``."""
+    if not duplicates:
+        return batch.payload
+    gone = set(duplicates)
+    kept = [index for index in range(batch.count) if index not in gone]
+    ids, events = batch.insert_ids, batch.events
+    return encode_payload([ids[i] for i in kept], [events[i] for i in kept])

@@ -1,0 +1,110 @@
+"""Writing Parquet files of the lake: whole, synced and named before anybody hears of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from eventmill.base.errors import UnavailableError
+from eventmill.schema.table import TableSpec
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
+from eventmill.store.local.disk import Disk, disk_errors
+from eventmill.store.local.manifest import FileRow
+from eventmill.store.local.partition import event_time_column
+
+ROW_GROUP_ROWS = 122_880
+"""DuckDB's own row-group size: its scan hands one group to one thread."""
+_UNFINISHED = ".tmp"
+_HOUR_US = 3_600_000_000
+
+
+class LakeWriter:
+    """Writes files of one table's lake folder."""
+
+    def __init__(self, folder: str, spec: TableSpec, version: int, disk: Disk) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._version = version
+        self._disk = disk
+
+    def write(self, name: str, partition: str, rows: pa.Table) -> FileRow:
+        """Write ``rows`` (at least one) as the file ``name`` below the lake folder.
+
+        Promise: on return the file stands under its name with all its bytes synced; the name
+        itself is synced by ``sync_folder``. A file of that name is replaced: it can only be left
+        from a run that died before the manifest listed it.
+        """
+        path = os.path.join(self._folder, name)
+        unfinished = path + _UNFINISHED
+        with disk_errors("writing to the lake"):
+            self._disk.folder(os.path.dirname(path))
+            _write_parquet(rows, unfinished)
+            self._disk.sync_file(unfinished)
+            size = os.path.getsize(unfinished)
+            self._disk.rename(unfinished, path)
+        event = pc.min_max(rows[event_time_column(self._spec)].cast(pa.int64()))
+        ingested = pc.min_max(rows[INGESTED_AT].cast(pa.int64()))
+        return FileRow(
+            name=name,
+            partition=partition,
+            rows=rows.num_rows,
+            bytes=size,
+            min_event_us=event["min"].as_py(),
+            max_event_us=event["max"].as_py(),
+            min_ingested_us=ingested["min"].as_py(),
+            max_ingested_us=ingested["max"].as_py(),
+            version=self._version,
+        )
+
+    def sync_folder(self, name: str) -> None:
+        """Wait until the names in the folder of the file ``name`` are on stable storage."""
+        with disk_errors("writing to the lake"):
+            self._disk.sync_folder(os.path.dirname(os.path.join(self._folder, name)))
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file in the lake folder is one whose writing was broken off."""
+    return name.endswith(_UNFINISHED)
+
+
+def read_insert_ids(path: str) -> pa.ChunkedArray:
+    """Return the insert IDs of a lake file, as binary."""
+    return pq.read_table(path, columns=[INSERT_ID], partitioning=None)[INSERT_ID].cast(pa.binary())
+
+
+def read_insert_ids_by_hour(path: str) -> Iterator[tuple[float, list[bytes]]]:
+    """Yield (begin of the hour of ingestion in seconds since 1970, insert IDs) of a lake file."""
+    rows = pq.read_table(path, columns=[INSERT_ID, INGESTED_AT], partitioning=None)
+    hours = pc.divide(rows[INGESTED_AT].cast(pa.int64()), _HOUR_US)
+    ids = rows[INSERT_ID].cast(pa.binary())
+    for hour in pc.unique(hours).to_pylist():
+        yield hour * 3600.0, ids.filter(pc.equal(hours, hour)).to_pylist()
+
+
+def read_rows(path: str, schema: pa.Schema) -> pa.Table:
+    """Return a lake file's rows with the columns of ``schema``; those it lacks are null."""
+    rows = pq.read_table(path, partitioning=None)
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in schema]))
+
+
+def _write_parquet(rows: pa.Table, path: str) -> None:
+    try:
+        pq.write_table(
+            rows,
+            path,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=ROW_GROUP_ROWS,
+        )
+    except pa.ArrowInvalid as error:
+        raise UnavailableError(f"Arrow cannot write {path}: {error}") from error

@@ -1,0 +1,158 @@
+"""A query on the embedded store: one snapshot of the manifest, the lake's files, the log's tail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eventmill.base.errors import UnavailableError
+from eventmill.schema.table import TableId, TableStats
+from eventmill.store.engine import Engine, Source, empty_answer
+from eventmill.store.googlesql import TimeBounds, Translation, translate
+from eventmill.store.local.catalog import LiveTable, TableCache
+from eventmill.store.own_columns import INGESTED_AT
+from eventmill.store.local.layout import Layout
+from eventmill.store.local.manifest import FileRow, Manifest
+from eventmill.store.local.options import StoreOptions
+from eventmill.store.local.partition import event_time_column
+from eventmill.store.local.tail import Tail
+from eventmill.wire.answer import QueryResult
+
+_TRIES = 5
+"""Snapshots taken before giving up on files that vanish: each means that a whole compaction fell
+between reading the manifest and opening a file."""
+
+
+class QueryRoom:
+    """Answers queries of one process. Safe from any thread."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        cache: TableCache,
+        open_manifest: Callable[[], Manifest],
+        options: StoreOptions,
+    ) -> None:
+        self._layout = layout
+        self._cache = cache
+        self._options = options
+        self._engine = Engine(layout.root, memory_limit=options.memory_limit)
+        self._manifest = open_manifest()
+        self._manifest_lock = threading.Lock()
+        self._tails: dict[int, Tail] = {}
+        self._tails_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Stop the engine and let go of what was decoded."""
+        self._engine.close()
+        with self._manifest_lock:
+            self._manifest.close()
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None,
+        *,
+        row_limit: int | None,
+        timeout_seconds: float | None,
+        dry_run: bool,
+        cancel: threading.Event | None,
+    ) -> QueryResult:
+        """Answer one statement; see ``Store.query``."""
+        translation = translate(sql, params)
+        for last in range(_TRIES - 1, -1, -1):
+            try:
+                sources = {
+                    table: self._source(table, translation, with_rows=not dry_run)
+                    for table in translation.tables
+                }
+                if dry_run:
+                    return empty_answer(self._engine.check(translation, sources))
+                return self._engine.run(
+                    translation,
+                    sources,
+                    row_limit=row_limit,
+                    timeout_seconds=timeout_seconds,
+                    cancel=cancel,
+                )
+            except FileNotFoundError as error:
+                if not last:
+                    raise UnavailableError(f"files of the store keep vanishing: {error}") from error
+        raise AssertionError("unreachable")
+
+    def stats(self, live: LiveTable) -> TableStats:
+        """Return what a table holds, counted in one snapshot."""
+        for _ in range(_TRIES):
+            try:
+                return self._stats(live)
+            except FileNotFoundError:
+                continue
+        raise UnavailableError(f"segments of {live.table.id} keep vanishing")
+
+    def _stats(self, live: LiveTable) -> TableStats:
+        with self._manifest_lock, self._manifest.reading():
+            segments = self._manifest.segments(live.uid)
+            files = self._manifest.files(live.uid)
+            expired, deduplicated = self._manifest.removed_row_counts(live.uid)
+        numbers = [segment.number for segment in segments]
+        rows, log_bytes = self._tail(live).read(numbers, frozenset(numbers))
+        newest_us = [file.max_event_us for file in files if file.max_event_us is not None]
+        in_log = pc.max(rows[event_time_column(live.table.spec)].cast(pa.int64())).as_py()
+        if in_log is not None:
+            newest_us.append(in_log)
+        return TableStats(
+            log_rows=rows.num_rows,
+            lake_rows=sum(file.rows for file in files),
+            expired_rows=expired,
+            deduplicated_rows=deduplicated,
+            log_bytes=log_bytes,
+            lake_bytes=sum(file.bytes for file in files),
+            newest_event_at=max(newest_us) / 1e6 if newest_us else None,
+        )
+
+    def _source(self, table: TableId, translation: Translation, *, with_rows: bool) -> Source:
+        live = self._cache.find(table)
+        tail = self._tail(live)
+        with self._manifest_lock, self._manifest.reading():
+            segments = self._manifest.segments(live.uid)
+            files = self._manifest.files(live.uid)
+        spec = live.table.spec
+        time_column = event_time_column(spec)
+        for column in {time_column, INGESTED_AT}:
+            bounds = translation.time_bounds.get((table, column.lower()))
+            if bounds is not None:
+                own = column == INGESTED_AT
+                files = [file for file in files if _may_hold(file, bounds, own)]
+        numbers = [segment.number for segment in segments]
+        rows, log_bytes = tail.read(numbers, frozenset(numbers)) if with_rows else (
+            tail.schema.empty_table(),
+            sum(segment.bytes for segment in segments),
+        )  # fmt: skip
+        return Source(
+            rows=rows,
+            files=[self._layout.lake_file(table, file.name) for file in files],
+            files_differ=len({file.version for file in files}) > 1,
+            bytes=sum(file.bytes for file in files) + log_bytes,
+        )
+
+    def _tail(self, live: LiveTable) -> Tail:
+        with self._tails_lock:
+            tail = self._tails.get(live.uid)
+            if tail is None or tail.version != live.table.version:
+                tail = self._tails[live.uid] = Tail(live.table, self._layout)
+            return tail
+
+
+def _may_hold(file: FileRow, bounds: TimeBounds, ingested: bool) -> bool:
+    """Return whether a row of ``file`` can lie within ``bounds``."""
+    low = file.min_ingested_us if ingested else file.min_event_us
+    high = file.max_ingested_us if ingested else file.max_event_us
+    if low is None or high is None:
+        return False  # every value is NULL, and no comparison holds for NULL
+    if bounds.lower_us is not None and high < bounds.lower_us:
+        return False
+    return bounds.upper_us is None or low <= bounds.upper_us

@@ -1,0 +1,326 @@
+"""``LocalStore``: the embedded store, all of its rooms behind the ``Store`` port."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Self
+
+from eventmill.base.clock import SYSTEM_CLOCK, Clock
+from eventmill.base.errors import (
+    AccessError,
+    SchemaConflictError,
+    TableNotFoundError,
+    UnavailableError,
+    UsageError,
+)
+from eventmill.schema.diff import plan_change
+from eventmill.schema.document import spec_from_json
+from eventmill.schema.table import Table, TableId, TableSpec, TableStats
+from eventmill.store.local.catalog import TableCache, spec_document
+from eventmill.store.local.compactor import CompactorProcess
+from eventmill.store.local.disk import DISK, Disk, disk_errors
+from eventmill.store.local.layout import Layout
+from eventmill.store.local.lock import FileLock
+from eventmill.store.local.manifest import Manifest
+from eventmill.store.local.options import StoreOptions
+from eventmill.store.local.query import QueryRoom
+from eventmill.store.local.writers import Writers
+from eventmill.store.port import ROW_LIMIT_DEFAULT
+from eventmill.store.quarantine import OWN_DATASET, QUARANTINE, quarantine_spec
+from eventmill.wire.answer import QueryResult
+from eventmill.wire.batch import Batch
+from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.sink import Features
+from eventmill.wire.verdict import Verdict
+
+_logger = logging.getLogger("eventmill.store")
+
+
+class LocalStore:
+    """Events in a folder of this machine.
+
+    One process at a time opens a folder as its writer; any number read beside it. Safe from any
+    thread; not across a fork: open it in the child.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        options: StoreOptions,
+        clock: Clock,
+        disk: Disk,
+        lock: FileLock | None,
+    ) -> None:
+        """Use ``LocalStore.open``."""
+        self._layout = layout
+        self._options = options
+        self._clock = clock
+        self._lock = lock
+        self._disk = disk
+        self._admin = Manifest(layout.database, create=lock is not None)
+        if lock is not None:
+            with disk_errors(f"making the store in {layout.root}"):
+                disk.sync_folder(layout.root)
+        self._admin_lock = threading.Lock()
+        self._closed = False
+        self._compactor: CompactorProcess | None = None
+        self._cache = TableCache(self._open_manifest, clock)
+        self._queries = QueryRoom(layout, self._cache, self._open_manifest, options)
+        self._writers: Writers | None = None
+        if lock is not None:
+            self._make_own_tables()
+            self._writers = Writers(layout, options, clock, disk, self._cache, self._open_manifest)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        writer: bool = True,
+        compactor: bool = False,
+        options: StoreOptions | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        disk: Disk = DISK,
+    ) -> Self:
+        """Open the store in the folder ``path``.
+
+        Args:
+            path: made when it is missing and ``writer`` is set.
+            writer: take the folder's writer lock; without it ``put``, ``quarantine`` and ``drop``
+                are refused.
+            compactor: start the compactor as a process of its own, ended with this store.
+            options: settings; None: the defaults.
+            clock: time, given so that tests can set it.
+            disk: file operations, given so that tests can make them fail.
+
+        Raises:
+            StoreBusyError: another process is the writer.
+            UsageError: there is no store and ``writer`` is not set.
+        """
+        layout = Layout.at(path)
+        options = options or StoreOptions()
+        lock = None
+        if writer:
+            with disk_errors(f"making the store in {layout.root}"):
+                disk.folder(layout.tables)
+            lock = FileLock(layout.writer_lock, "writing to the store in")
+        elif not os.path.exists(layout.database):
+            raise UsageError(
+                f"there is no store in {layout.root}: `eventmill serve --data {path}` or"
+                " `eventmill table apply` makes one"
+            )
+        try:
+            store = cls(layout, options, clock, disk, lock)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        if compactor and lock is not None:
+            store._compactor = CompactorProcess(layout, options)  # noqa: SLF001 - its own class
+        return store
+
+    @property
+    def features(self) -> Features:
+        """What this store promises."""
+        return Features(
+            durable=True,
+            dedup_window_seconds=self._options.dedup_window_seconds,
+            quarantines=True,
+        )
+
+    @property
+    def path(self) -> str:
+        """The store's folder, absolute."""
+        return self._layout.root
+
+    def __repr__(self) -> str:
+        return f"<LocalStore {self._layout.root} [{'writer' if self._lock else 'reader'}]>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def announce(self, url: str) -> None:
+        """Let other processes that open this folder find the server at ``url``."""
+        if self._lock is not None:
+            self._lock.write_note({"pid": os.getpid(), "url": url})
+
+    # -- events in ------------------------------------------------------------------------
+
+    def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
+        """Store one batch and wait until it is synced (see ``wire.sink.Sink.put``)."""
+        try:
+            return self.submit(batch).result(timeout_seconds)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"the batch was not synced within {timeout_seconds:g} s; it may still be"
+            ) from error
+
+    def submit(self, batch: Batch) -> Future[Verdict]:
+        """Begin to store one batch (see ``wire.sink.SubmittingSink``)."""
+        if batch.table.dataset == OWN_DATASET:
+            raise AccessError(f"{batch.table} is kept by the store itself")
+        return self._writing().submit(batch)
+
+    def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
+        """Keep rejected events; on return they are synced, once each."""
+        for future in self._writing().quarantine(events):
+            future.result()
+
+    def seal(self) -> int:
+        """Hand every open segment over to compaction; return how many held rows."""
+        return self._writing().seal()
+
+    # -- tables ---------------------------------------------------------------------------
+
+    def describe(self, table: TableId) -> Table:
+        """Return the live definition of ``table``; TableNotFoundError when there is none."""
+        self._check_open()
+        return self._cache.find(table, fresh=True).table
+
+    def tables(self) -> Sequence[Table]:
+        """Return every table but the store's own, ascending by name."""
+        self._check_open()
+        return [live.table for live in self._cache.all() if not live.is_own]
+
+    def stats(self, table: TableId) -> TableStats:
+        """Return what ``table`` holds now."""
+        self._check_open()
+        live = self._cache.find(table, fresh=True)
+        return self._queries.stats(live)
+
+    def apply(self, spec: TableSpec, *, expected_version: int | None = None) -> Table:
+        """Create or extend a table (see ``Store.apply``)."""
+        if spec.table.dataset == OWN_DATASET:
+            raise SchemaConflictError(
+                f"dataset {OWN_DATASET} is kept by the store itself: choose another name"
+            )
+        return self._apply(spec, expected_version, is_own=False)
+
+    def drop(self, table: TableId) -> None:
+        """Remove a table with its rows; TableNotFoundError when there is none."""
+        writers = self._writing()
+        live = self._cache.find(table, fresh=True)
+        if live.is_own:
+            raise AccessError(f"{table} is kept by the store itself")
+        writers.forget(live.uid)
+        with self._admin_lock, self._admin.writing():
+            self._admin.delete_table(live.uid)
+        self._set_aside(table, f"dropped-{live.uid}", remove=True)
+
+    # -- answers out ----------------------------------------------------------------------
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        row_limit: int | None = ROW_LIMIT_DEFAULT,
+        timeout_seconds: float | None = None,
+        dry_run: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> QueryResult:
+        """Answer one read-only GoogleSQL statement (see ``Store.query``).
+
+        ``cancel``, once set, stops the query with QueryCancelledError.
+        """
+        self._check_open()
+        if timeout_seconds is None:
+            timeout_seconds = self._options.query_seconds_max
+        return self._queries.query(
+            sql,
+            params,
+            row_limit=row_limit,
+            timeout_seconds=timeout_seconds,
+            dry_run=dry_run,
+            cancel=cancel,
+        )
+
+    def close(self) -> None:
+        """Commit what waits, stop the compactor, let go of the folder."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writers is not None:
+            self._writers.close()
+        if self._compactor is not None:
+            self._compactor.stop()
+        self._queries.close()
+        self._cache.close()
+        self._admin.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _open_manifest(self) -> Manifest:
+        return Manifest(self._layout.database)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("the store is closed")
+
+    def _writing(self) -> Writers:
+        self._check_open()
+        if self._writers is None:
+            raise AccessError(
+                f"the store in {self._layout.root} was opened for reading: open it with writer=True"
+            )
+        return self._writers
+
+    def _set_aside(self, table: TableId, suffix: str, *, remove: bool) -> None:
+        """Move a folder that the manifest does not know out of the way of a new table."""
+        folder = self._layout.table(table)
+        if not os.path.exists(folder):
+            return
+        aside = f"{folder}.{suffix}"
+        with disk_errors(f"setting {folder} aside"):
+            self._disk.rename(folder, aside)
+            self._disk.sync_folder(self._layout.tables)
+        if remove:
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            _logger.error("%s held files of no table; they are kept in %s", folder, aside)
+
+    def _make_own_tables(self) -> None:
+        try:
+            self._cache.find(QUARANTINE)
+        except TableNotFoundError:
+            self._apply(quarantine_spec(), None, is_own=True)
+
+    def _apply(self, spec: TableSpec, expected_version: int | None, *, is_own: bool) -> Table:
+        self._check_open()
+        now = self._clock.now()
+        with self._admin_lock, self._admin.writing():
+            row = next((r for r in self._admin.table_rows() if r[1] == str(spec.table)), None)
+            version = row[3] if row else 0
+            if expected_version is not None and expected_version != version:
+                raise SchemaConflictError(
+                    f"{spec.table} is at version {version}, the change was planned for version"
+                    f" {expected_version}: plan it again"
+                )
+            if row is None:
+                self._set_aside(spec.table, f"stray-{int(now)}", remove=False)
+                self._admin.insert_table(
+                    str(spec.table), is_own, spec_document(spec), spec.fingerprint, now
+                )
+                return Table(spec, 1, now, now)
+            uid, _, _, version, document, created_at, updated_at = row
+            live = Table(spec_from_json(json.loads(document)), version, created_at, updated_at)
+            plan = plan_change(live, spec)
+            if plan.refusals:
+                raise SchemaConflictError(plan.to_text())
+            if plan.is_empty:
+                return live
+            self._admin.update_table(
+                uid, version + 1, spec_document(plan.result), spec.fingerprint, now
+            )
+            return Table(plan.result, version + 1, created_at, now)

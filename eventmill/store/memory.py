@@ -1,0 +1,227 @@
+"""``MemoryStore``: the reference store, and the fake of every test that needs one.
+
+It keeps each contract of the port in the plainest way, so that where it and another store differ,
+the other is suspected first. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eventmill.base.clock import SYSTEM_CLOCK, Clock
+from eventmill.base.errors import (
+    AccessError,
+    SchemaConflictError,
+    TableNotFoundError,
+    UnavailableError,
+)
+from eventmill.schema.diff import plan_change
+from eventmill.schema.table import Table, TableId, TableSpec, TableStats
+from eventmill.store.admission import Admission
+from eventmill.store.engine import Engine, Source, empty_answer
+from eventmill.store.googlesql import translate
+from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS
+from eventmill.store.port import ROW_LIMIT_DEFAULT
+from eventmill.store.quarantine import (
+    OWN_DATASET,
+    QUARANTINE,
+    quarantine_batches,
+    quarantine_spec,
+    rejected_events,
+)
+from eventmill.wire.answer import QueryResult
+from eventmill.wire.batch import Batch
+from eventmill.wire.columns import ColumnReader
+from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.sink import Features
+from eventmill.wire.verdict import Verdict
+
+
+@dataclass(slots=True)
+class _MemoryTable:
+    table: Table
+    fingerprints: set[str]
+    rows: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    """Insert ID -> (encoded event, microseconds of ingestion), in order of arrival."""
+
+
+class MemoryStore:
+    """Events in this process's memory. Safe from any thread."""
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._tables: dict[TableId, _MemoryTable] = {}
+        self._engine = Engine()
+        self._closed = False
+        self._apply(quarantine_spec(), None)
+
+    @property
+    def features(self) -> Features:
+        """What this store promises."""
+        return Features(durable=False, dedup_window_seconds=float("inf"), quarantines=True)
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore [{len(self._tables) - 1} tables]>"
+
+    def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:  # noqa: ARG002
+        """Store one batch (see ``wire.sink.Sink.put``); never has to wait."""
+        if batch.table.dataset == OWN_DATASET:
+            raise AccessError(f"{batch.table} is kept by the store itself")
+        with self._lock:
+            held = self._held(batch.table)
+            judgement = Admission(held.table.spec, held.fingerprints).judge(batch)
+            self.quarantine(rejected_events(batch, judgement.rejected))
+            duplicates = self._keep(held, judgement.kept) if judgement.kept else []
+        if judgement.kept_indexes is not None:
+            duplicates = [judgement.kept_indexes[index] for index in duplicates]
+        return Verdict(batch.count, tuple(duplicates), judgement.rejected)
+
+    def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
+        """Keep rejected events, once each."""
+        with self._lock:
+            held = self._held(QUARANTINE)
+            for batch in quarantine_batches(events, self._clock):
+                self._keep(held, batch)
+
+    def describe(self, table: TableId) -> Table:
+        """Return the live definition of ``table``; TableNotFoundError when there is none."""
+        with self._lock:
+            return self._held(table).table
+
+    def tables(self) -> Sequence[Table]:
+        """Return every table but the store's own, ascending by name."""
+        with self._lock:
+            self._check_open()
+            held = sorted(self._tables.items())
+            return [h.table for name, h in held if name.dataset != OWN_DATASET]
+
+    def stats(self, table: TableId) -> TableStats:
+        """Return what ``table`` holds now; all of it counts as log."""
+        with self._lock:
+            held = self._held(table)
+            rows = self._rows(held)
+            partitioning = held.table.spec.partitioning
+            column = (partitioning and partitioning.column) or INGESTED_AT
+            newest = pc.max(rows[column].cast(pa.int64())).as_py()
+            return TableStats(
+                log_rows=len(held.rows),
+                log_bytes=sum(len(event) for event, _ in held.rows.values()),
+                newest_event_at=None if newest is None else newest / 1e6,
+            )
+
+    def apply(self, spec: TableSpec, *, expected_version: int | None = None) -> Table:
+        """Create or extend a table (see ``Store.apply``)."""
+        if spec.table.dataset == OWN_DATASET:
+            raise SchemaConflictError(
+                f"dataset {OWN_DATASET} is kept by the store itself: choose another name"
+            )
+        with self._lock:
+            self._check_open()
+            return self._apply(spec, expected_version)
+
+    def drop(self, table: TableId) -> None:
+        """Remove a table with its rows; TableNotFoundError when there is none."""
+        if table.dataset == OWN_DATASET:
+            raise AccessError(f"{table} is kept by the store itself")
+        with self._lock:
+            self._held(table)
+            del self._tables[table]
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        row_limit: int | None = ROW_LIMIT_DEFAULT,
+        timeout_seconds: float | None = None,
+        dry_run: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> QueryResult:
+        """Answer one read-only GoogleSQL statement (see ``Store.query``)."""
+        self._check_open()
+        translation = translate(sql, params)
+        sources = {}
+        with self._lock:
+            for table in translation.tables:
+                rows = self._rows(self._held(table))
+                sources[table] = Source(rows=rows, bytes=rows.nbytes)
+        if dry_run:
+            return empty_answer(self._engine.check(translation, sources))
+        return self._engine.run(
+            translation,
+            sources,
+            row_limit=row_limit,
+            timeout_seconds=timeout_seconds,
+            cancel=cancel,
+        )
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._closed = True
+            self._tables.clear()
+        self._engine.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("the store is closed")
+
+    def _held(self, table: TableId) -> _MemoryTable:
+        self._check_open()
+        held = self._tables.get(table)
+        if held is None:
+            near = get_close_matches(str(table), [str(name) for name in self._tables], n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise TableNotFoundError(f"there is no table {table} in this store{hint}")
+        return held
+
+    def _keep(self, held: _MemoryTable, batch: Batch) -> list[int]:
+        ingested_us = int(self._clock.now() * 1e6)
+        duplicates = []
+        for index, (insert_id, event) in enumerate(
+            zip(batch.insert_ids, batch.events, strict=True)
+        ):
+            if insert_id in held.rows:
+                duplicates.append(index)
+            else:
+                held.rows[insert_id] = (event, ingested_us)
+        return duplicates
+
+    def _rows(self, held: _MemoryTable) -> pa.Table:
+        reader = ColumnReader(held.table.spec, fast=False)
+        events = pa.array([event for event, _ in held.rows.values()], pa.binary())
+        ids = pa.array([insert_id.decode() for insert_id in held.rows], pa.string())
+        times = pa.array([at for _, at in held.rows.values()], OWN_FIELDS[1].type)
+        return pa.Table.from_arrays(
+            [*reader.read(events).columns, ids, times],
+            schema=pa.schema([*reader.arrow_schema, *OWN_FIELDS]),
+        )
+
+    def _apply(self, spec: TableSpec, expected_version: int | None) -> Table:
+        now = self._clock.now()
+        held = self._tables.get(spec.table)
+        version = held.table.version if held else 0
+        if expected_version is not None and expected_version != version:
+            raise SchemaConflictError(
+                f"{spec.table} is at version {version}, the change was planned for version"
+                f" {expected_version}: plan it again"
+            )
+        if held is None:
+            table = Table(spec, 1, now, now)
+            self._tables[spec.table] = _MemoryTable(table, {spec.fingerprint})
+            return table
+        plan = plan_change(held.table, spec)
+        if plan.refusals:
+            raise SchemaConflictError(plan.to_text())
+        if not plan.is_empty:
+            held.table = Table(plan.result, version + 1, held.table.created_at, now)
+            held.fingerprints.add(spec.fingerprint)
+        return held.table

@@ -1,0 +1,214 @@
+"""What every store must keep, beyond what it keeps as a sink."""
+
+# ruff: noqa: D102, S101
+# A contract's tests say in their names what they hold, and assert is how.
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from eventmill.base.errors import (
+    EventmillError,
+    QueryError,
+    SchemaConflictError,
+    TableNotFoundError,
+)
+from eventmill.schema.problem import Reason
+from eventmill.schema.table import Partitioning, TableId
+from eventmill.store.port import Store
+from eventmill.testing.contracts.sink import QUARANTINED, SinkContract
+from eventmill.testing.events import BUILDS, build, build_batch, build_spec
+from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.sink import Sink
+
+OTHER = TableId("local", "contract", "another")
+
+
+class StoreContract(SinkContract):
+    """Subclass with one fixture, ``store``: open and without tables; closed by the fixture.
+
+    A store is a sink, so the sink's suite runs as well.
+    """
+
+    @pytest.fixture
+    def sink(self, store: Store) -> Sink:
+        """Put straight into the store."""
+        return store
+
+    def test_tables_are_listed_by_name_without_the_stores_own(self, store: Store) -> None:
+        store.apply(build_spec(OTHER))
+        assert [table.id for table in store.tables()] == [OTHER, BUILDS]
+
+    def test_a_table_is_described_as_it_was_applied(self, store: Store) -> None:
+        spec = replace(
+            build_spec(OTHER), description="Other builds.", owner="ci", labels={"team": "ci"}
+        )
+        table = store.apply(spec, expected_version=0)
+        assert table.version == 1
+        assert table.spec == spec
+        assert store.describe(OTHER) == table
+
+    def test_applying_the_same_again_changes_nothing(self, store: Store) -> None:
+        first = store.describe(BUILDS)
+        assert store.apply(build_spec()) == first
+        assert store.apply(build_spec(), expected_version=first.version) == first
+
+    def test_a_change_that_adds_is_applied_and_counts_the_version_up(self, store: Store) -> None:
+        store.put(build_batch("a"))
+        table = store.apply(build_spec(version="newer"), expected_version=1)
+        assert table.version == 2
+        assert [column.name for column in table.spec.columns][-1] == "host"
+        rows = list(store.query("SELECT name, host FROM contract.builds"))
+        assert rows == [{"name": "a", "host": ""}] or rows == [{"name": "a", "host": None}]
+
+    def test_a_stale_version_is_refused(self, store: Store) -> None:
+        store.apply(build_spec(version="newer"))
+        with pytest.raises(SchemaConflictError):
+            store.apply(replace(build_spec(), description="stale"), expected_version=1)
+        with pytest.raises(SchemaConflictError):
+            store.apply(replace(build_spec(), description="stale"), expected_version=0)
+
+    def test_a_version_of_a_table_that_is_not_there_is_refused(self, store: Store) -> None:
+        with pytest.raises((SchemaConflictError, TableNotFoundError)):
+            store.apply(build_spec(OTHER), expected_version=3)
+
+    def test_a_change_of_partitioning_is_refused(self, store: Store) -> None:
+        with pytest.raises(SchemaConflictError):
+            store.apply(replace(build_spec(), partitioning=Partitioning(column="at")))
+
+    def test_a_dropped_table_is_gone_and_may_come_again_empty(self, store: Store) -> None:
+        store.put(build_batch("a"))
+        store.drop(BUILDS)
+        with pytest.raises(TableNotFoundError):
+            store.describe(BUILDS)
+        with pytest.raises(TableNotFoundError):
+            store.put(build_batch("b"))
+        with pytest.raises(TableNotFoundError):
+            store.drop(BUILDS)
+        store.apply(build_spec())
+        assert self.stored(store) == []
+
+    def test_a_dropped_and_made_table_takes_the_same_insert_ids_anew(self, store: Store) -> None:
+        store.put(build_batch("a"))
+        store.drop(BUILDS)
+        store.apply(build_spec())
+        assert store.put(build_batch("a")).accepted == 1
+        assert self.stored(store) == ["a"]
+
+    def test_a_query_sees_every_event_acked_before_it(self, store: Store) -> None:
+        for count in range(1, 6):
+            store.put(build_batch(str(count)))
+            rows = list(store.query("SELECT COUNT(*) AS n FROM contract.builds"))
+            assert rows == [{"n": count}]
+
+    def test_the_statistics_add_up(self, store: Store) -> None:
+        empty = store.stats(BUILDS)
+        assert (empty.rows, empty.accepted, empty.newest_event_at) == (0, 0, None)
+        store.put(build_batch("a", "b", "b2", events=[build("a"), build("b"), b"\xff"]))
+        store.put(build_batch("a", "c"))
+        stats = store.stats(BUILDS)
+        assert (stats.rows, stats.accepted) == (3, 3)
+        assert stats.log_bytes + stats.lake_bytes > 0
+        assert stats.newest_event_at is not None
+        with pytest.raises(TableNotFoundError):
+            store.stats(OTHER)
+
+    def test_values_come_back_as_they_were_put(self, store: Store) -> None:
+        event = build(
+            "ü",
+            seconds=2**53 + 1,
+            ok=True,
+            at={"seconds": 1_700_000_000, "nanos": 123_456_000},
+            tags=["x", "y"],
+            steps=[{"name": "s", "seconds": 1.5}],
+        )
+        store.put(build_batch("1", events=[event]))
+        (row,) = store.query("SELECT name, seconds, ok, at, tags, steps FROM contract.builds")
+        assert row == {
+            "name": "ü",
+            "seconds": 2**53 + 1,
+            "ok": True,
+            "at": datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC),
+            "tags": ["x", "y"],
+            "steps": [{"name": "s", "seconds": 1.5}],
+        }
+
+    def test_parameters_are_values_never_sql(self, store: Store) -> None:
+        store.put(build_batch("a", "b"))
+        sql = "SELECT name FROM contract.builds WHERE name = @name"
+        assert [row["name"] for row in store.query(sql, {"name": "b"})] == ["b"]
+        assert list(store.query(sql, {"name": "' OR '1'='1"})) == []
+        with pytest.raises(QueryError):
+            store.query(sql)
+
+    def test_the_row_limit_cuts_and_says_so(self, store: Store) -> None:
+        store.put(build_batch("a", "b", "c"))
+        cut = store.query("SELECT name FROM contract.builds", row_limit=2)
+        assert (len(cut), cut.stats.truncated, cut.stats.row_limit) == (2, True, 2)
+        whole = store.query("SELECT name FROM contract.builds", row_limit=3)
+        assert (len(whole), whole.stats.truncated) == (3, False)
+
+    def test_a_dry_run_answers_with_no_rows(self, store: Store) -> None:
+        store.put(build_batch("a"))
+        answer = store.query("SELECT name FROM contract.builds", dry_run=True)
+        assert (list(answer), list(answer.column_names)) == ([], ["name"])
+        with pytest.raises(QueryError):
+            store.query("SELECT nothing FROM contract.builds", dry_run=True)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "DROP TABLE contract.builds",
+            "DELETE FROM contract.builds WHERE TRUE",
+            "INSERT INTO contract.builds (name) VALUES ('x')",
+            "CREATE TABLE contract.more AS SELECT 1 AS x",
+            "SELECT 1; SELECT 2",
+            "COPY (SELECT 1) TO '/tmp/eventmill-contract'",
+            "ATTACH 'x' AS y",
+            "PRAGMA database_list",
+            "SELECT * FROM read_csv('/etc/passwd')",
+        ],
+    )
+    def test_sql_that_does_more_than_read_tables_is_refused(self, store: Store, sql: str) -> None:
+        store.put(build_batch("a"))
+        with pytest.raises((QueryError, TableNotFoundError)):
+            store.query(sql)
+        assert self.stored(store) == ["a"]
+
+    @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT none FROM contract.builds", ""])
+    def test_sql_that_is_wrong_is_a_query_error(self, store: Store, sql: str) -> None:
+        with pytest.raises(QueryError):
+            store.query(sql)
+
+    def test_a_query_of_an_unknown_table_says_so(self, store: Store) -> None:
+        with pytest.raises(TableNotFoundError, match="nowhere"):
+            store.query("SELECT * FROM contract.nowhere")
+
+    def test_what_a_client_could_not_encode_is_kept_once(self, store: Store) -> None:
+        event = QuarantinedEvent(
+            table=BUILDS,
+            insert_id="q",
+            payload=b'{"name": 1}',
+            is_json=True,
+            reason=Reason.WRONG_TYPE,
+            field="name",
+            message="a number for a text",
+            client="contract",
+            fingerprint="",
+        )
+        store.quarantine([event])
+        store.quarantine([event])
+        store.quarantine([])
+        rows = list(store.query(QUARANTINED, {"t": str(BUILDS)}))
+        assert rows == [{"insert_id": "q", "reason": "wrong_type"}]
+
+    def test_a_closed_store_raises(self, store: Store) -> None:
+        store.close()
+        store.close()
+        with pytest.raises(EventmillError):
+            store.tables()
+        with pytest.raises(EventmillError):
+            store.query("SELECT 1")

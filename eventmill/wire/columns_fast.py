@@ -1,0 +1,235 @@
+"""The fast way: wire format to Arrow by ptars, then Arrow to the mapping, whole columns at once.
+
+A column's converter takes the array that ptars made of a field of the view (``columns_view``)
+and returns the array of the column. Rows whose wire form says something that only a parser
+resolves (two members of one oneof, a map's key twice, a number that a closed enum lacks) are
+marked doubtful on the way and left to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ptars
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.descriptor import Descriptor
+
+from eventmill.schema.dynamic import message_of
+from eventmill.schema.kinds import Kind
+from eventmill.schema.shape import FieldShape, pair_columns
+from eventmill.schema.table import Column, Mode
+from eventmill.wire.columns_arrow import absent_array, arrow_type_of, element_type_of
+from eventmill.wire.columns_scalar import (
+    Convert,
+    Found,
+    document_converter,
+    moment_converter,
+    scalar_converter,
+)
+from eventmill.wire.columns_view import oneofs_of, view_of
+
+
+class FastReader:
+    """Reads events of one message type into arrays of given columns."""
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        shapes: Sequence[FieldShape],
+        columns: Sequence[Column],
+        schema: pa.Schema,
+    ) -> None:
+        view = view_of(descriptor, shapes)
+        self._handler = ptars.HandlerPool([view.file]).get_for_message(view)
+        self._fields = _FieldsConverter(descriptor, shapes, columns)
+        self._schema = schema
+
+    def read(self, events: pa.BinaryArray) -> tuple[pa.RecordBatch, list[int]]:
+        """Return the rows of ``events``, and the places of those that must be read anew."""
+        raw = self._handler.array_to_record_batch(events)
+        arrays, doubtful = self._fields.convert(raw.columns, raw.num_rows)
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        places = pc.indices_nonzero(doubtful).to_pylist() if doubtful is not None else []
+        return batch, places
+
+
+class _FieldsConverter:
+    """Converts the fields of one message, at any level."""
+
+    def __init__(
+        self, descriptor: Descriptor, shapes: Sequence[FieldShape], columns: Sequence[Column]
+    ) -> None:
+        places = {shape.name: index for index, shape in enumerate(shapes)}
+        oneofs = oneofs_of(descriptor)
+        in_oneofs = {member for oneof in oneofs for member in oneof}
+        for field in descriptor.fields:
+            if field.name in in_oneofs and field.name not in places:
+                places[field.name] = len(places)
+        self._oneofs = [[places[member] for member in oneof] for oneof in oneofs]
+        self._columns: list[tuple[pa.DataType, int, Convert | None]] = []
+        for column, shape in pair_columns(columns, shapes):
+            place = -1 if shape is None else places[shape.name]
+            convert = None if shape is None else _converter(shape, column)
+            self._columns.append((arrow_type_of(column), place, convert))
+
+    def convert(self, raw: Sequence[pa.Array], length: int) -> tuple[list[pa.Array], Found]:
+        """Return one array a column, and which rows are doubtful."""
+        doubtful: Found = None
+        for members in self._oneofs:
+            doubtful = either(doubtful, _two_set([raw[place] for place in members]))
+        arrays: list[pa.Array] = []
+        for arrow_type, place, convert in self._columns:
+            if place < 0:
+                arrays.append(absent_array(arrow_type, length))
+            elif convert is None:
+                arrays.append(raw[place])
+            else:
+                array, found = convert(raw[place])
+                arrays.append(array)
+                doubtful = either(doubtful, found)
+        return arrays, doubtful
+
+
+def either(one: Found, other: Found) -> Found:
+    """Return where one of two marks holds; None: nowhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return pc.or_(one, other)
+
+
+def _where_any(mask: pa.BooleanArray) -> Found:
+    return mask if mask.true_count else None
+
+
+def _two_set(members: Sequence[pa.Array]) -> Found:
+    """Return the rows in which two members of one oneof are on the wire."""
+    total: Any = None
+    for member in members:
+        if pa.types.is_list(member.type):
+            is_set = pc.greater(pc.list_value_length(member), 0)
+        elif member.null_count == len(member):
+            continue
+        else:
+            is_set = member.is_valid()
+        count = is_set.cast(pa.int32())
+        total = count if total is None else pc.add(total, count)
+    return None if total is None else _where_any(pc.greater(total, 1))
+
+
+def _converter(shape: FieldShape, column: Column) -> Convert | None:
+    """Return the converter of a field's array to its column's; None: it is the column's."""
+    if shape.kind is Kind.MAP:
+        return _map_converter(shape, column)
+    if shape.kind is Kind.JSON:
+        return document_converter(shape)
+    value = _value_converter(shape, column)
+    if column.mode is Mode.REPEATED:
+        return _list_converter(value, arrow_type_of(column))
+    return value
+
+
+def _value_converter(shape: FieldShape, column: Column) -> Convert | None:
+    if shape.kind is Kind.RECORD:
+        fields = _FieldsConverter(message_of(shape.field), shape.fields, column.fields)
+        return _record_converter(fields, element_type_of(column))
+    if shape.kind in (Kind.TIMESTAMP, Kind.DURATION):
+        return moment_converter(shape.kind)
+    return scalar_converter(shape, element_type_of(column))
+
+
+def _record_converter(fields: _FieldsConverter, arrow_type: pa.DataType) -> Convert:
+    def convert(array: pa.StructArray) -> tuple[pa.Array, Found]:
+        raw = [array.field(index) for index in range(array.type.num_fields)]
+        arrays, doubtful = fields.convert(raw, len(array))
+        mask = array.is_null() if array.null_count else None
+        if doubtful is not None and mask is not None:
+            doubtful = _where_any(pc.and_(doubtful, array.is_valid()))
+        return pa.StructArray.from_arrays(arrays, fields=list(arrow_type), mask=mask), doubtful
+
+    return convert
+
+
+def _list_converter(convert: Convert | None, arrow_type: pa.DataType) -> Convert:
+    def convert_list(array: pa.ListArray) -> tuple[pa.Array, Found]:
+        values, doubtful = (array.values, None) if convert is None else convert(array.values)
+        made = pa.ListArray.from_arrays(array.offsets, values, type=arrow_type)
+        return made, _of_parents(array, doubtful)
+
+    return convert_list
+
+
+def _of_parents(array: pa.ListArray, doubtful: Found) -> Found:
+    """Return which lists hold an element that is marked."""
+    if doubtful is None:
+        return None
+    parents = set(pc.list_parent_indices(array).filter(doubtful).to_pylist())
+    return pa.array([index in parents for index in range(len(array))])
+
+
+def _map_converter(shape: FieldShape, column: Column) -> Convert:
+    key_shape = shape.fields[0]
+    value_shape = shape.fields[1] if len(shape.fields) == 2 else None
+    pairs = pair_columns(column.fields, shape.fields)
+    converts: list[tuple[pa.DataType, int, Convert | None]] = []
+    for below, below_shape in pairs:
+        place = -1 if below_shape is None else 0 if below_shape is key_shape else 1
+        convert = None if below_shape is None else _converter(below_shape, below)
+        converts.append((arrow_type_of(below), place, convert))
+    # An entry without its value has an empty message there, which an absent one is not.
+    needs_value = value_shape is not None and (value_shape.field.message_type is not None)
+    arrow_type = arrow_type_of(column)
+    return _entries_converter(converts, needs_value, arrow_type)
+
+
+def _entries_converter(
+    converts: Sequence[tuple[pa.DataType, int, Convert | None]],
+    needs_value: bool,
+    arrow_type: pa.DataType,
+) -> Convert:
+    def convert_map(array: pa.ListArray) -> tuple[pa.Array, Found]:
+        entries = array.values
+        if not len(entries):
+            return absent_array(arrow_type, len(array)), None
+        raw = [entries.field(index) for index in range(entries.type.num_fields)]
+        order, doubtful = _sorted_entries(pc.list_parent_indices(array), raw[0])
+        raw = [one.take(order) for one in raw]
+        if needs_value:
+            doubtful = either(doubtful, _unset(raw[1]))
+        arrays = []
+        for below_type, place, convert in converts:
+            if place < 0:
+                arrays.append(absent_array(below_type, len(entries)))
+            elif convert is None:
+                arrays.append(raw[place])
+            else:
+                made, found = convert(raw[place])
+                arrays.append(made)
+                doubtful = either(doubtful, found)
+        rows = pa.StructArray.from_arrays(arrays, fields=list(arrow_type.value_type))
+        made = pa.ListArray.from_arrays(array.offsets, rows, type=arrow_type)
+        return made, _of_parents(array, doubtful)
+
+    return convert_map
+
+
+def _unset(values: pa.Array) -> Found:
+    if pa.types.is_list(values.type):
+        return _where_any(pc.equal(pc.list_value_length(values), 0))
+    return _where_any(values.is_null()) if values.null_count else None
+
+
+def _sorted_entries(parents: pa.Array, keys: pa.Array) -> tuple[pa.Array, Found]:
+    """Return the order that sorts entries by map and key, and which keys come twice."""
+    order = pc.sort_indices(
+        pa.table({"parent": parents, "key": keys}),
+        sort_keys=[("parent", "ascending"), ("key", "ascending")],
+    )
+    ordered = keys.take(order)
+    same_key = pc.equal(ordered[1:], ordered[:-1])
+    same_map = pc.equal(parents[1:], parents[:-1])
+    twice = pc.and_(same_key, same_map)
+    if not twice.true_count:
+        return order, None
+    return order, pa.concat_arrays([pa.array([False]), twice])

@@ -1,0 +1,158 @@
+"""Runs the checks of the project, one step after another, and says at the end what became of each.
+
+``run_tests.py all`` is what CI runs; ``fast`` leaves out the slow tests. Every step runs even when
+one before it failed, pytest last, so that its closing line is the last one printed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_TESTS_COLLECTED = 5
+EXTERNAL = "external"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One check: its name and its command."""
+
+    name: str
+    command: list[str]
+
+
+@dataclass(frozen=True)
+class TestCounts:
+    """What pytest's report says of a run."""
+
+    passed: int
+    failed: int
+    skipped: tuple[str, ...]
+    """Reason of each skipped test that is not marked ``external``."""
+
+
+def steps() -> list[Step]:
+    """Return the steps before pytest."""
+    python = [sys.executable, "-m"]
+    lint_imports = str(Path(sys.executable).parent / "lint-imports")
+    return [
+        Step("lint", [*python, "ruff", "check", "."]),
+        Step("format", [*python, "ruff", "format", "--check", "."]),
+        Step("floors", [lint_imports]),
+        Step("types", [*python, "mypy"]),
+    ]
+
+
+def pytest_command(level: str, report: str) -> list[str]:
+    """Return the command that runs the tests of ``level`` and writes a JUnit report."""
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-n", "auto"]
+    if level == "fast":
+        command += [
+            "-m",
+            "not slow",
+            "tests/unit",
+            "tests/test_tidy.py",
+            "tests/test_public_surface.py",
+        ]
+    return command
+
+
+def read_counts(report: str) -> TestCounts:
+    """Read pytest's JUnit report; a missing one is a run without tests."""
+    try:
+        cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314 - pytest's own file
+    except (FileNotFoundError, ET.ParseError):
+        return TestCounts(0, 0, ())
+    passed = failed = 0
+    skipped = []
+    for case in cases:
+        found = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif found is None or found.get("type") == "pytest.xfail":
+            passed += 1
+        elif EXTERNAL not in (found.get("message") or ""):
+            skipped.append(f"{case.get('name')}: {found.get('message')}")
+    return TestCounts(passed, failed, tuple(skipped))
+
+
+def faults(failed_steps: list[str], pytest_code: int, counts: TestCounts) -> list[str]:
+    """Return why the run as a whole is not good; empty when it is.
+
+    Args:
+        failed_steps: names of the steps before pytest that failed.
+        pytest_code: exit code of pytest.
+        counts: what its report says.
+    """
+    found = [f"{name} failed" for name in failed_steps]
+    if pytest_code == NO_TESTS_COLLECTED:
+        found.append("pytest collected no tests")
+    elif pytest_code:
+        found.append(f"pytest ended with {pytest_code}")
+    if not counts.passed:
+        found.append("no test passed")
+    if counts.failed and not pytest_code:
+        found.append(f"pytest ended well, and its report has {counts.failed} failures")
+    if counts.skipped:
+        found.append(f"{len(counts.skipped)} tests were skipped: {'; '.join(counts.skipped[:5])}")
+    return found
+
+
+def run_step(step: Step) -> tuple[int, float]:
+    """Run one step; return its exit code and how long it took."""
+    print(f"== {step.name}: {' '.join(step.command)}", flush=True)
+    began = time.monotonic()
+    code = subprocess.run(step.command, cwd=ROOT, check=False).returncode
+    spent = time.monotonic() - began
+    print(
+        f"== {step.name}: {'ok' if not code else f'FAILED ({code})'} in {spent:.1f} s", flush=True
+    )
+    return code, spent
+
+
+def main(arguments: list[str]) -> int:
+    """Run the level that ``arguments`` name; return the exit code."""
+    level = arguments[0] if arguments else "all"
+    if level not in ("all", "fast"):
+        print(f"error: {level!r} is no level; write all or fast", file=sys.stderr)
+        return 2
+    failed = [step.name for step in steps() if run_step(step)[0]]
+    with tempfile.TemporaryDirectory() as folder:
+        report = os.path.join(folder, "report.xml")
+        command = pytest_command(level, report)
+        # What pytest prints is held back by one line, so that its closing line stands last.
+        code, closing = run_pytest(command)
+        counts = read_counts(report)
+    found = faults(failed, code, counts)
+    for fault in found:
+        print(f"== NOT GOOD: {fault}")
+    print("== all is well" if not found else f"== {len(found)} faults")
+    print(closing, flush=True)
+    return 1 if found else 0
+
+
+def run_pytest(command: list[str]) -> tuple[int, str]:
+    """Run pytest, passing its lines on but the last; return its exit code and that line."""
+    print(f"== tests: {' '.join(command)}", flush=True)
+    closing = ""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout or ():
+            if closing:
+                print(closing, flush=True)
+            closing = line.rstrip("\n")
+        code = child.wait()
+    return code, closing
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""What every test stands on, and the record of every run in ``build/test-results.ndjson``.
+
+The record is one JSON object a test; the demo sends it into its table ``ops.test_results``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "test-results.ndjson"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep the machine's own settings, and those of whoever runs the tests, out of them."""
+    for name in [name for name in os.environ if name.startswith("EVENTMILL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
+
+
+class Recorder:
+    """Gathers the outcome of each test, and writes all of them at the end of the run."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._same = {
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "commit": _commit(),
+        }
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        file, _, name = nodeid.partition("::")
+        self._rows[nodeid] = {
+            "name": name,
+            "file": file,
+            "outcome": "passed",
+            "duration_seconds": 0.0,
+            "started_at": datetime.fromtimestamp(time.time(), UTC).isoformat(),
+            **self._same,
+        }
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        row = self._rows[report.nodeid]
+        row["duration_seconds"] = round(row["duration_seconds"] + report.duration, 6)
+        expected_to_fail = hasattr(report, "wasxfail")
+        if report.failed:
+            row["outcome"] = "failed"
+        elif report.skipped:
+            row["outcome"] = "xfailed" if expected_to_fail else "skipped"
+        elif expected_to_fail and report.when == "call":
+            row["outcome"] = "xpassed"
+
+    def pytest_sessionfinish(self) -> None:
+        if not self._rows:
+            return
+        RESULTS.parent.mkdir(exist_ok=True)
+        unfinished = RESULTS.with_suffix(f".{os.getpid()}")
+        unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in self._rows.values()))
+        unfinished.replace(RESULTS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Recorder())
+
+
+def _commit() -> str | None:
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git on this machine
+        return None
+    return told.stdout.strip() or None

@@ -1,0 +1,187 @@
+"""The house's rules as tests. Each check is a function from source to faults, proved on a bad
+example, and then run over every file of the project.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import tokenize
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = sorted((ROOT / "eventmill").rglob("*.py"))
+TESTS = sorted(p for p in (ROOT / "tests").rglob("test_*.py"))
+BANNED = re.compile(r"(^|_)(manager|helper|helpers|utils?|common|misc)(_|$)")
+MARKS = re.compile("TO" + r"DO|FIX" + r"ME|XXX")
+FOREIGN_PATHS = re.compile(r"(?<![\w.])/(work|tmp/w)/")
+# Where a failure of any kind is told and never swallowed: the edge of the program, of a thread,
+# of a request.
+CATCH_ALL = {"cli/main.py", "base/service.py", "server/app.py", "server/problems.py"}
+CLOCK_AND_CHANCE = {"time.time", "time.sleep", "os.environ", "os.getenv"}
+CANNOT_FAIL_WITHOUT = ("assert", "raises", "fail", "warns", "check", "expect", "run_state_machine")
+Check = Callable[[str, str], Iterator[str]]
+
+
+def sizes(path: str, source: str) -> Iterator[str]:
+    lines = source.splitlines()
+    if len(lines) > 500:
+        yield f"{len(lines)} lines; 500 are allowed"
+    for number, line in enumerate(lines, 1):
+        if len(line) > 100:
+            yield f"line {number} has {len(line)} columns; 100 are allowed"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            if length > 70:
+                yield f"{node.name} has {length} lines; 70 are allowed"
+
+
+def documentation(path: str, source: str) -> Iterator[str]:
+    tree = ast.parse(source)
+    for name, node in [("module", tree), *_public(tree.body)]:
+        text = ast.get_docstring(node) if hasattr(node, "body") else None
+        if not text:
+            yield f"{name} has no docstring"
+        elif not text.split("\n\n")[0].rstrip().endswith((".", ":", "::")):
+            yield f"the docstring of {name} does not begin with a whole sentence"
+
+
+def _public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            overload = any("overload" in ast.unparse(d) for d in node.decorator_list)
+            if node.name.startswith("_") or overload:
+                continue
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef) and not prefix:
+                yield from _public(node.body, f"{node.name}.")
+
+
+def names(path: str, source: str) -> Iterator[str]:
+    defined = (ast.ClassDef, ast.FunctionDef)
+    found = [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, defined)]
+    found = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in found]
+    found.append(Path(path).stem)
+    yield from (f"the name {name} says nothing" for name in found if BANNED.search(name))
+
+
+def catch_all(path: str, source: str) -> Iterator[str]:
+    if any(path.endswith(allowed) for allowed in CATCH_ALL):
+        return
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        kind = ast.unparse(node.type) if node.type else "everything"
+        raises = any(isinstance(below, ast.Raise) for below in ast.walk(node))
+        if kind in ("everything", "Exception", "BaseException") and not raises:
+            yield f"line {node.lineno} catches {kind} and goes on"
+
+
+def clock_and_chance(path: str, source: str) -> Iterator[str]:
+    if "eventmill/base/" in path:
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            own = name.startswith("random.") and name not in (
+                "random.Random",
+                "random.SystemRandom",
+            )
+            if name in CLOCK_AND_CHANCE or own:
+                yield f"line {node.lineno} uses {name}: take a Clock, a Random, or the settings"
+
+
+def public_list(path: str, source: str) -> Iterator[str]:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            listed = ast.literal_eval(node.value)
+            if listed != sorted(listed):
+                yield "__all__ is not sorted"
+
+
+def marks(path: str, source: str) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and MARKS.search(token.string):
+            yield f"line {token.start[0]} leaves work behind: {token.string}"
+
+
+def vacuous_tests(path: str, source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+            continue
+        calls = [ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)]
+        asserts = any(isinstance(below, ast.Assert) for below in ast.walk(node))
+        if not asserts and not any(w in call for call in calls for w in CANNOT_FAIL_WITHOUT):
+            yield f"{node.name} asserts nothing"
+
+
+def changelog(path: str, text: str) -> Iterator[str]:
+    lines = text.splitlines()
+    if not lines or lines[0] != "# Changelog":
+        yield "it does not begin with '# Changelog'"
+    versions = [line for line in lines if line.startswith("## ")]
+    if not versions or versions[0] != "## [Unreleased]":
+        yield "its first version is not '## [Unreleased]'"
+    for line in versions[1:]:
+        if not re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", line):
+            yield f"{line!r} is not '## [1.2.3] - 2026-01-31'"
+    groups = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    yield from (f"{x!r} is no group" for x in lines if x.startswith("### ") and x[4:] not in groups)
+
+
+def foreign_paths(path: str, text: str) -> Iterator[str]:
+    yield from (f"{found[0]} is a path of one machine" for found in FOREIGN_PATHS.finditer(text))
+
+
+PACKAGE_CHECKS = [sizes, documentation, names, catch_all, clock_and_chance, public_list, marks]
+BAD: dict[Check, tuple[str, str]] = {
+    sizes: ("a.py", "def f():\n" + "    x = 1\n" * 71),
+    documentation: ("a.py", '"""Module."""\ndef f():\n    """Do it"""\n'),
+    names: ("store_utils.py", "x = 1\n"),
+    catch_all: ("a.py", "try:\n    f()\nexcept Exception:\n    pass\n"),
+    clock_and_chance: ("eventmill/store/a.py", "import time\ntime.sleep(1)\n"),
+    public_list: ("__init__.py", '__all__ = ["b", "a"]\n'),
+    marks: ("a.py", "x = 1  # TO" + "DO: later\n"),
+    vacuous_tests: ("test_a.py", "def test_it():\n    f()\n"),
+    changelog: ("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n### Improved\n"),
+    foreign_paths: ("a.md", "see /wo" + "rk/main"),
+}
+
+
+@pytest.mark.parametrize("check", list(BAD), ids=lambda check: check.__name__)
+def test_each_check_finds_its_bad_example(check: Check):
+    assert list(check(*BAD[check]))
+
+
+@pytest.mark.parametrize("check", PACKAGE_CHECKS, ids=lambda check: check.__name__)
+def test_the_package_keeps_to_the_rules(check: Check):
+    assert found_in(check, PACKAGE) == []
+
+
+@pytest.mark.parametrize("check", [sizes, marks, vacuous_tests], ids=lambda c: c.__name__)
+def test_the_tests_keep_to_the_rules(check: Check):
+    assert found_in(check, TESTS) == []
+
+
+def test_the_changelog_is_in_shape():
+    assert found_in(changelog, [ROOT / "CHANGELOG.md"]) == []
+
+
+def test_no_tracked_file_names_a_path_of_one_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    paths = [ROOT / name for name in listed.stdout.split("\n") if name] or PACKAGE
+    assert found_in(foreign_paths, [path for path in paths if path.is_file()]) == []
+
+
+def found_in(check: Check, paths: list[Path]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {fault}"
+        for path in paths
+        for fault in check(str(path), path.read_text("utf-8", "replace"))
+    ]

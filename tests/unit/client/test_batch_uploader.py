@@ -1,0 +1,512 @@
+import gc
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from eventmill.base.errors import (
+    BackPressureError,
+    TableNotFoundError,
+    UnavailableError,
+    UsageError,
+)
+from eventmill.client.batch_uploader import BatchUploader, _Sender
+from eventmill.client.tally import RareLog
+from eventmill.schema.problem import EventProblem, Reason
+from eventmill.schema.table import Table
+from eventmill.testing.contracts import ServiceContract
+from eventmill.testing.events import BUILDS, build_spec, build_type
+from eventmill.testing.fakes import FakeClock
+from eventmill.wire.batch import EVENT_BYTES_MAX
+
+Build = build_type().cls
+WAIT = 10.0
+
+
+def conserved(stats):
+    settled = stats.accepted + stats.duplicates + stats.rejected + sum(stats.undelivered.values())
+    return stats.staged == settled + stats.dropped.get("oldest", 0) + stats.left
+
+
+@pytest.fixture
+def uploader_of(sink):
+    made = []
+
+    def make(**options):
+        options = {"retry_base_seconds": 0.001, "retry_cap_seconds": 0.01, **options}
+        uploader = BatchUploader(sink, "contract.builds", **options)
+        made.append(uploader)
+        return uploader
+
+    yield make
+    sink.gate.set()
+    for uploader in made:
+        uploader.close(WAIT)
+        assert conserved(uploader.stats())
+
+
+class TestSender(ServiceContract):
+    @pytest.fixture
+    def service(self, uploader_of):
+        return _Sender(uploader_of())
+
+
+def test_events_arrive_in_order_and_are_counted(uploader_of, sink):
+    events = uploader_of()
+    for number in range(5000):
+        assert events.stage(Build(name=str(number)))
+    assert events.flush(WAIT) == 0
+    parse = build_type().parse
+    assert [parse(event).name for event in sink.rows.values()] == [str(n) for n in range(5000)]
+    stats = events.stats()
+    assert (stats.staged, stats.accepted, stats.left, stats.held_bytes) == (5000, 5000, 0, 0)
+    assert stats.oldest_age_seconds == 0.0
+    assert sink.quarantined == []
+
+
+def test_no_thread_exists_before_the_first_event(uploader_of):
+    before = threading.active_count()
+    events = uploader_of()
+    assert threading.active_count() == before
+    events.stage(Build())
+    assert threading.active_count() == before + 1
+    assert events.close(WAIT) == 0
+    assert threading.active_count() == before
+
+
+def test_a_message_may_be_changed_after_it_was_staged(uploader_of, sink):
+    message = Build(name="before")
+    row = {"name": "row", "tags": ["x"]}
+    events = uploader_of()
+    events.stage(message)
+    events.stage(row)
+    message.name = row["name"] = "after"
+    row["tags"].append("y")
+    assert events.flush(WAIT) == 0
+    parsed = [build_type().parse(event) for event in sink.rows.values()]
+    assert [(event.name, list(event.tags)) for event in parsed] == [("before", []), ("row", ["x"])]
+
+
+def test_a_batch_waits_for_company_until_its_time(uploader_of, sink):
+    events = uploader_of(flush_interval_seconds=0.05)
+    for number in range(10):
+        events.stage(Build(name=str(number)))
+    assert sink.arrived.wait(WAIT)
+    assert events.flush(WAIT) == 0
+    assert sink.batches[0].count > 1
+
+
+def test_a_full_batch_does_not_wait(uploader_of, sink):
+    events = uploader_of(flush_interval_seconds=3600.0, batch_bytes=1000)
+    for _ in range(12):
+        events.stage(Build(name="x" * 100))
+    assert sink.arrived.wait(WAIT)
+    assert events.flush(WAIT) == 0
+    assert all(len(batch.payload) <= 1000 + 16 for batch in sink.batches)
+    assert len(sink.batches) >= 2
+
+
+def test_own_insert_ids_are_kept_and_make_duplicates(uploader_of, sink):
+    events = uploader_of()
+    for _ in range(2):
+        events.stage(Build(name="a"), insert_id="mine")
+        assert events.flush(WAIT) == 0
+    assert list(sink.rows) == [b"mine"]
+    assert events.stats().duplicates == 1
+    with pytest.raises(UsageError):
+        events.stage(Build(), insert_id="")
+
+
+def test_what_does_not_fit_is_told_to_the_caller(uploader_of, sink):
+    events = uploader_of()
+    events.stage({"name": "a"})
+    assert events.flush(WAIT) == 0
+    with pytest.raises(EventProblem) as raised:
+        events.stage({"seconds": "x"})
+    assert (raised.value.reason, raised.value.field) == (Reason.WRONG_TYPE, "seconds")
+    with pytest.raises(EventProblem) as raised:
+        events.stage(Build(name="x" * EVENT_BYTES_MAX))
+    assert raised.value.reason is Reason.EVENT_TOO_LARGE
+    for no_event in ("text", None, [Build()]):
+        with pytest.raises(UsageError):
+            events.stage(no_event)
+    with pytest.raises(UsageError, match="Duration"):
+        events.stage(Duration())
+    assert events.stats().staged == 1
+
+
+def test_dicts_staged_before_the_schema_is_known_are_judged_when_it_is(uploader_of, sink):
+    events = uploader_of()
+    describe, sink.describe = sink.describe, lambda table: (_ for _ in ()).throw(
+        UnavailableError("down")
+    )
+    events.stage({"name": "a"}, insert_id="1")
+    events.stage({"seconds": "x"}, insert_id="2")
+    events.stage({"name": "c"}, insert_id="3")
+    assert events.flush(0.05) == 3
+    sink.describe = describe
+    assert events.flush(WAIT) == 0
+    assert list(sink.rows) == [b"1", b"3"]
+    assert [(e.insert_id, e.reason) for e in sink.quarantined] == [("2", Reason.WRONG_TYPE)]
+    stats = events.stats()
+    assert (stats.accepted, stats.rejected) == (2, 1)
+    assert stats.retried > 0
+
+
+def test_a_dict_with_a_column_that_the_table_has_got_since_is_taken(uploader_of, sink):
+    events = uploader_of()
+    events.stage({"name": "a"})
+    assert events.flush(WAIT) == 0
+    sink.table = Table(build_spec(version="newer"), 2, 0.0, 0.0)
+    events.stage({"name": "b", "host": "h"}, insert_id="b")
+    assert events.flush(WAIT) == 0
+    assert build_type("newer").parse(sink.rows[b"b"]).host == "h"
+
+
+def test_messages_of_another_type_never_reach_the_table(uploader_of, sink):
+    undelivered = []
+    events = uploader_of(on_undelivered=lambda e, why: undelivered.append((e, why)))
+    sink.gate.clear()
+    events.stage(Duration(seconds=1))
+    events.stage(Duration(seconds=2))
+    sink.gate.set()
+    assert events.flush(WAIT) == 0
+    assert sink.batches == []
+    assert sum(len(batch) for batch, _ in undelivered) == 2
+    assert all(isinstance(why, UsageError) for _, why in undelivered)
+    with pytest.raises(UsageError):
+        events.stage(Duration(seconds=3))
+    events.stage(Build(name="a"))
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 1
+
+
+def test_transient_errors_are_retried_until_they_end(uploader_of, sink):
+    sink.errors = [UnavailableError("down")] * 20 + [
+        BackPressureError("slow", retry_after_seconds=0.001)
+    ]
+    events = uploader_of()
+    for number in range(100):
+        events.stage(Build(name=str(number)))
+    assert events.flush(WAIT) == 0
+    stats = events.stats()
+    assert (stats.accepted, stats.retried) == (100, 21)
+
+
+def test_what_the_sink_will_not_take_is_handed_back_and_counted(uploader_of, sink):
+    undelivered = []
+    events = uploader_of(on_undelivered=lambda e, why: undelivered.append((e, why)))
+    sink.errors = [TableNotFoundError("gone")]
+    events.stage(Build(name="a"), insert_id="1")
+    assert events.flush(WAIT) == 0
+    events.stage(Build(name="b"), insert_id="2")
+    assert events.flush(WAIT) == 0
+    ((handed, why),) = undelivered
+    assert [(e.insert_id, build_type().parse(e.payload).name) for e in handed] == [("1", "a")]
+    assert isinstance(why, TableNotFoundError)
+    assert events.stats().undelivered == {"TableNotFoundError": 1}
+    assert list(sink.rows) == [b"2"]
+
+
+def test_without_a_callback_a_loss_is_logged_once_a_minute(uploader_of, sink, caplog):
+    sink.errors = [TableNotFoundError("gone")] * 3
+    events = uploader_of()
+    for _ in range(3):
+        events.stage(Build())
+        assert events.flush(WAIT) == 0
+    assert events.stats().undelivered == {"TableNotFoundError": 3}
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "gone" in record.getMessage()
+
+
+def test_a_callback_that_fails_stops_nothing(uploader_of, sink):
+    def broken(events, why):
+        raise RuntimeError("broken callback")
+
+    events = uploader_of(on_undelivered=broken)
+    events._sender._restart_pause_seconds = 0.0
+    sink.errors = [TableNotFoundError("gone")]
+    events.stage(Build())
+    assert events.flush(WAIT) == 0
+    events.stage(Build(), insert_id="2")
+    assert events.flush(WAIT) == 0
+    assert list(sink.rows) == [b"2"]
+    assert events.stats().undelivered == {"TableNotFoundError": 1}
+
+
+def fill(events, sink, name="x" * 900_000):
+    """Stage until one batch waits in the sink and the queue has room for no other event."""
+    sink.gate.clear()
+    sink.arrived.clear()
+    events.stage(Build(name=name))
+    assert sink.arrived.wait(WAIT)
+    events.stage(Build(name=name))
+
+
+def test_a_full_queue_blocks_until_there_is_room(uploader_of, sink):
+    events = uploader_of(queue_bytes_max=2_000_000, flush_interval_seconds=0.0)
+    fill(events, sink)
+    done = threading.Event()
+
+    def stage():
+        events.stage(Build(name="x" * 900_000))
+        done.set()
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    assert not done.wait(0.05)
+    sink.gate.set()
+    assert done.wait(WAIT)
+    thread.join()
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 3
+
+
+def test_a_queue_that_stays_full_is_told_to_the_caller(uploader_of, sink):
+    events = uploader_of(
+        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=0.01
+    )
+    fill(events, sink)
+    with pytest.raises(BackPressureError, match="full"):
+        events.stage(Build(name="x" * 900_000))
+    assert events.stats().dropped == {"timeout": 1}
+
+
+def test_a_full_queue_can_refuse_the_newest(uploader_of, sink, caplog):
+    events = uploader_of(
+        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_newest"
+    )
+    fill(events, sink)
+    assert not events.stage(Build(name="y" * 900_000))
+    assert events.stats().dropped == {"newest": 1}
+    assert events.stats().staged == 2
+    assert "full" in caplog.text
+
+
+def test_a_full_queue_can_drop_the_oldest(uploader_of, sink):
+    events = uploader_of(
+        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_oldest"
+    )
+    fill(events, sink)
+    assert events.stage(Build(name="y" * 900_000), insert_id="newest")
+    assert events.stats().dropped == {"oldest": 1}
+    sink.gate.set()
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 2
+    assert b"newest" in sink.rows
+
+
+def test_a_thread_that_waits_for_room_is_woken_by_close(uploader_of, sink):
+    events = uploader_of(
+        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=None
+    )
+    fill(events, sink)
+    raised = []
+
+    def stage():
+        try:
+            events.stage(Build(name="x" * 900_000))
+        except UsageError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    events.close(0.05)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert raised
+
+
+def test_flush_waits_only_for_what_was_staged_before_it(uploader_of, sink):
+    events = uploader_of(flush_interval_seconds=0.0)
+    sink.gate.clear()
+    sink.arrived.clear()
+    events.stage(Build(name="a"))
+    assert sink.arrived.wait(WAIT)
+    assert events.flush(0.01) == 1
+    left = []
+    flushing = threading.Thread(target=lambda: left.append(events.flush(WAIT)))
+    flushing.start()
+    events.stage(Build(name="b"))
+    sink.gate.set()
+    flushing.join(WAIT)
+    assert left == [0]
+
+
+def test_close_keeps_to_its_time_and_hands_back_what_is_left(uploader_of, sink):
+    undelivered = []
+    events = uploader_of(
+        flush_interval_seconds=0.0, on_undelivered=lambda e, why: undelivered.append((e, why))
+    )
+    sink.gate.clear()
+    sink.arrived.clear()
+    events.stage(Build(name="a"), insert_id="1")
+    assert sink.arrived.wait(WAIT)
+    events.stage(Build(name="b"), insert_id="2")
+    begun = time.monotonic()
+    assert events.close(0.1) == 2
+    assert time.monotonic() - begun < 2.0
+    assert events.close(0.1) == 0
+    ((handed, why),) = undelivered
+    assert [e.insert_id for e in handed] == ["1", "2"]
+    assert isinstance(why, UnavailableError)
+    with pytest.raises(UsageError, match="closed"):
+        events.stage(Build())
+    assert events.stats().undelivered == {"UnavailableError": 2}
+
+
+def test_close_does_not_wait_out_a_long_pause_between_attempts(uploader_of, sink):
+    sink.errors = [UnavailableError("down")]
+
+    class Longest(random.Random):
+        def uniform(self, a, b):
+            return b
+
+    events = uploader_of(
+        flush_interval_seconds=0.0,
+        retry_base_seconds=3600.0,
+        retry_cap_seconds=3600.0,
+        rng=Longest(),
+    )
+    events.stage(Build(name="a"))
+    assert sink.arrived.wait(WAIT)
+    assert events.close(WAIT) == 0
+    assert len(sink.rows) == 1
+
+
+def test_the_end_of_a_with_block_sends_everything(sink):
+    with BatchUploader(sink, BUILDS, flush_interval_seconds=3600.0) as events:
+        events.stage(Build(name="a"))
+    assert len(sink.rows) == 1
+
+
+def test_many_threads_may_stage_at_once(uploader_of, sink):
+    events = uploader_of(batch_bytes=2000)
+
+    def stage(thread):
+        for number in range(300):
+            events.stage(Build(name="x"), insert_id=f"{thread}-{number}")
+
+    threads = [threading.Thread(target=stage, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 1800
+    for thread in range(6):
+        mine = [int(i.split(b"-")[1]) for i in sink.rows if i.startswith(b"%d-" % thread)]
+        assert mine == list(range(300))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_bytes": 0},
+        {"batch_bytes": 10_000_000},
+        {"queue_bytes_max": 1000},
+        {"on_full": "explode"},
+        {"flush_interval_seconds": -1},
+        {"request_timeout_seconds": 0},
+    ],
+)
+def test_arguments_that_make_no_sense_are_a_usage_error(sink, options):
+    with pytest.raises(UsageError):
+        BatchUploader(sink, "contract.builds", **options)
+
+
+def test_an_argument_of_a_later_version_is_not_silently_taken(sink):
+    with pytest.raises(TypeError):
+        BatchUploader(sink, "contract.builds", spool_dir="x")
+
+
+def test_a_cause_is_logged_once_a_minute_with_how_often_it_was_held_back(caplog):
+    clock = FakeClock()
+    log = RareLog(clock)
+    for _ in range(5):
+        log.tell(logging.ERROR, "a", "a happened")
+    log.tell(logging.ERROR, "b", "b happened")
+    clock.advance(60)
+    log.tell(logging.ERROR, "a", "a happened")
+    assert [record.getMessage() for record in caplog.records] == [
+        "a happened",
+        "b happened",
+        "a happened (4 more like it)",
+    ]
+
+
+PREAMBLE = """
+import os, sys, threading
+from eventmill.client.batch_uploader import BatchUploader
+from eventmill.schema.table import Table
+from eventmill.testing.events import build_spec, build_type
+from eventmill.wire.verdict import Verdict
+Build = build_type().cls
+
+class Printing:
+    def put(self, batch, *, timeout_seconds=None):
+        for event in batch.events:
+            os.write(1, build_type().parse(event).name.encode() + b"\\n")
+        return Verdict(batch.count)
+    def describe(self, table):
+        return Table(build_spec(), 1, 0.0, 0.0)
+
+events = BatchUploader(Printing(), "contract.builds", flush_interval_seconds=3600.0)
+"""
+
+
+def output_of(program):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+def test_an_exit_without_close_sends_what_is_left():
+    assert output_of("events.stage(Build(name='a'))") == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_sends_the_parents_events_once_and_the_childs_as_well():
+    program = """
+events.stage(Build(name='parent'))
+with events._work:  # as another thread may hold it at this moment
+    child = os.fork()
+if not child:
+    assert events.stats().staged == 0
+    events.stage(Build(name='child'))
+    assert events.flush(10) == 0
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+os.write(1, b"-\\n")
+events.close()
+"""
+    program = program.replace("with events._work:", "if events._work.acquire():").replace(
+        "if not child:\n", "if not child:\n    pass\n"
+    )
+    program = program.replace("assert os.waitpid", "events._work.release()\nassert os.waitpid")
+    assert output_of(program) == ["child", "-", "parent"]
+
+
+def test_a_closed_uploader_is_forgotten(sink):
+    events = BatchUploader(sink, BUILDS)
+    events.close()
+    import weakref
+
+    gone = weakref.ref(events)
+    del events
+    gc.collect()
+    assert gone() is None
