@@ -86,7 +86,5 @@ def make_batches(events, size, prefix):
     batches = []
     for at in range(0, len(events) - size + 1, size):
         ids = [b"%b-%d" % (prefix, at + n) for n in range(size)]
-        batches.append(
-            Batch.build(TABLE, message_type().fingerprint, ids, events[at : at + size])
-        )
+        batches.append(Batch.build(TABLE, message_type().fingerprint, ids, events[at : at + size]))
     return batches

@@ -12,7 +12,7 @@ from benchmarks.events import TABLE, make_batches, make_events, message_type, sp
 from benchmarks.floor import FloorGroup, FloorLog
 from benchmarks.pairs import Measure, pair
 from eventmill.base.errors import BackPressureError
-from eventmill.server.ingest import result_of
+from eventmill.server.answers import LoopAnswers
 from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.store import LocalStore
 from eventmill.wire.batch import Batch
@@ -102,9 +102,14 @@ async def _floor_writers(folder, events, seconds):
 
 
 async def _store_writers(store, events, seconds):
-    return await _writers(
-        lambda batch: result_of(store.submit(batch)), lambda: None, events, seconds
-    )
+    answers = LoopAnswers(asyncio.get_running_loop())
+
+    def submit(batch):
+        future = answers.future()
+        store.submit(batch, answers.answer_for(future))
+        return future
+
+    return await _writers(submit, lambda: None, events, seconds)
 
 
 async def _writers(submit, close, events, seconds):
@@ -136,7 +141,9 @@ def _sustained(events, seconds):
     acked = paused = queries = 0
     waits, query_seconds = [], []
     try:
-        with LocalStore.open(os.path.join(folder, "store"), compactor=True, options=options) as store:
+        with LocalStore.open(
+            os.path.join(folder, "store"), compactor=True, options=options
+        ) as store:
             store.apply(spec())
             stop = threading.Event()
 

@@ -35,7 +35,13 @@ def pair(name, ours, other, unit, *, at_least=None, at_most=None):
     if at_most is not None:
         target, holds = f"at most {at_most}", ratio <= at_most
     return Measure(
-        name, statistics.median(ours), unit, statistics.median(other), round(ratio, 3), target, holds
+        name,
+        statistics.median(ours),
+        unit,
+        statistics.median(other),
+        round(ratio, 3),
+        target,
+        holds,
     )
 
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from eventmill.client.batch_uploader import BatchUploader
-    from eventmill.client.uploader import Uploader
-    from eventmill.schema.problem import Reason
+    from eventmill.client.delivery import UndeliveredEvent
+    from eventmill.client.tally import UploaderStats
+    from eventmill.client.uploader import PutProgress, Uploader, progress_of
+    from eventmill.schema.problem import EventProblem, Reason
     from eventmill.schema.table import TableId
     from eventmill.wire.answer import QueryResult
     from eventmill.wire.verdict import Rejection, Verdict
@@ -47,8 +49,10 @@ __all__ = [
     "BatchTooLargeError",
     "BatchUploader",
     "CorruptStoreError",
+    "EventProblem",
     "EventmillError",
     "PermanentError",
+    "PutProgress",
     "QueryCancelledError",
     "QueryError",
     "QueryResult",
@@ -62,25 +66,33 @@ __all__ = [
     "TableNotFoundError",
     "TransientError",
     "UnavailableError",
+    "UndeliveredEvent",
     "UnsupportedSqlError",
     "Uploader",
+    "UploaderStats",
     "UsageError",
     "Verdict",
     "__version__",
     "connect",
     "open_store",
+    "progress_of",
 ]
 
 _HOMES = {
     "BatchUploader": "eventmill.client.batch_uploader",
+    "EventProblem": "eventmill.schema.problem",
+    "PutProgress": "eventmill.client.uploader",
     "QueryResult": "eventmill.wire.answer",
     "Reason": "eventmill.schema.problem",
     "Rejection": "eventmill.wire.verdict",
     "TableId": "eventmill.schema.table",
+    "UndeliveredEvent": "eventmill.client.delivery",
     "Uploader": "eventmill.client.uploader",
+    "UploaderStats": "eventmill.client.tally",
     "Verdict": "eventmill.wire.verdict",
     "connect": "eventmill.address",
     "open_store": "eventmill.address",
+    "progress_of": "eventmill.client.uploader",
 }
 """The module of each public name; the errors, which end in ``Error``, share theirs."""
 

@@ -33,6 +33,8 @@ class Step:
 class TestCounts:
     """What pytest's report says of a run."""
 
+    __test__ = False  # no test, whatever pytest makes of its name
+
     passed: int
     failed: int
     skipped: tuple[str, ...]

@@ -22,7 +22,13 @@ MARKS = re.compile("TO" + r"DO|FIX" + r"ME|XXX")
 FOREIGN_PATHS = re.compile(r"(?<![\w.])/(work|tmp/w)/")
 # Where a failure of any kind is told and never swallowed: the edge of the program, of a thread,
 # of a request.
-CATCH_ALL = {"cli/main.py", "base/service.py", "server/app.py", "server/problems.py"}
+CATCH_ALL = {
+    "cli/main.py",
+    "base/service.py",
+    "local/committer.py",
+    "server/app.py",
+    "server/problems.py",
+}
 CLOCK_AND_CHANCE = {"time.time", "time.sleep", "os.environ", "os.getenv"}
 CANNOT_FAIL_WITHOUT = ("assert", "raises", "fail", "warns", "check", "expect", "run_state_machine")
 Check = Callable[[str, str], Iterator[str]]
@@ -37,7 +43,8 @@ def sizes(path: str, source: str) -> Iterator[str]:
             yield f"line {number} has {len(line)} columns; 100 are allowed"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
+            told = node.body[0].end_lineno - node.lineno if ast.get_docstring(node) else 0
+            length = (node.end_lineno or 0) - node.lineno + 1 - told  # a promise costs no room
             if length > 70:
                 yield f"{node.name} has {length} lines; 70 are allowed"
 
@@ -56,7 +63,7 @@ def _public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.A
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             overload = any("overload" in ast.unparse(d) for d in node.decorator_list)
-            if node.name.startswith("_") or overload:
+            if node.name.startswith(("_", "test_")) or overload:
                 continue
             yield prefix + node.name, node
             if isinstance(node, ast.ClassDef) and not prefix:
@@ -112,13 +119,17 @@ def marks(path: str, source: str) -> Iterator[str]:
 
 
 def vacuous_tests(path: str, source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
-            continue
-        calls = [ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)]
-        asserts = any(isinstance(below, ast.Assert) for below in ast.walk(node))
-        if not asserts and not any(w in call for call in calls for w in CANNOT_FAIL_WITHOUT):
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    judges = {node.name for node in functions if _judges(node, CANNOT_FAIL_WITHOUT)}
+    for node in functions:
+        if node.name.startswith("test_") and not _judges(node, (*CANNOT_FAIL_WITHOUT, *judges)):
             yield f"{node.name} asserts nothing"
+
+
+def _judges(node: ast.FunctionDef, words: tuple[str, ...]) -> bool:
+    calls = [ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)]
+    asserts = any(isinstance(below, ast.Assert) for below in ast.walk(node))
+    return asserts or any(word in call for call in calls for word in words)
 
 
 def changelog(path: str, text: str) -> Iterator[str]:
@@ -141,7 +152,7 @@ def foreign_paths(path: str, text: str) -> Iterator[str]:
 
 PACKAGE_CHECKS = [sizes, documentation, names, catch_all, clock_and_chance, public_list, marks]
 BAD: dict[Check, tuple[str, str]] = {
-    sizes: ("a.py", "def f():\n" + "    x = 1\n" * 71),
+    sizes: ("a.py", "def f():\n" + "    x = 1\n" * 70),
     documentation: ("a.py", '"""Module."""\ndef f():\n    """Do it"""\n'),
     names: ("store_utils.py", "x = 1\n"),
     catch_all: ("a.py", "try:\n    f()\nexcept Exception:\n    pass\n"),
@@ -161,22 +172,22 @@ def test_each_check_finds_its_bad_example(check: Check):
 
 @pytest.mark.parametrize("check", PACKAGE_CHECKS, ids=lambda check: check.__name__)
 def test_the_package_keeps_to_the_rules(check: Check):
-    assert found_in(check, PACKAGE) == []
+    assert "\n".join(found_in(check, PACKAGE)) == ""
 
 
 @pytest.mark.parametrize("check", [sizes, marks, vacuous_tests], ids=lambda c: c.__name__)
 def test_the_tests_keep_to_the_rules(check: Check):
-    assert found_in(check, TESTS) == []
+    assert "\n".join(found_in(check, TESTS)) == ""
 
 
 def test_the_changelog_is_in_shape():
-    assert found_in(changelog, [ROOT / "CHANGELOG.md"]) == []
+    assert "\n".join(found_in(changelog, [ROOT / "CHANGELOG.md"])) == ""
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     paths = [ROOT / name for name in listed.stdout.split("\n") if name] or PACKAGE
-    assert found_in(foreign_paths, [path for path in paths if path.is_file()]) == []
+    assert "\n".join(found_in(foreign_paths, [path for path in paths if path.is_file()])) == ""
 
 
 def found_in(check: Check, paths: list[Path]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Errors, time, settings, metrics, and the lifecycle of background threads: what every room stands on."""
+"""Errors, time, settings, metrics, background threads: what every room stands on."""

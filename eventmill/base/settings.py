@@ -44,8 +44,8 @@ class ServerSettings:
     """How ``eventmill serve`` listens, and how much it takes on at once."""
 
     host: str = _setting("127.0.0.1")
-    """Address to listen on. The default is reached from this machine alone: a server that
-    others can reach is a decision, not an accident."""
+    """Address of this machine to listen on. One that other machines can reach is refused: the
+    server asks for no credentials, so a proxy that does must stand before it."""
     port: int = _setting(8484, at_least=0, at_most=65_535)
     """TCP port to listen on; 0 picks a free one and prints it."""
     in_flight_bytes_max: int = _setting(128 * 2**20, at_least=16 * 2**20)

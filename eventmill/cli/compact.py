@@ -15,11 +15,12 @@ from eventmill.cli.output import json_line
 @click.command()
 @store_option
 @pass_invocation
-def compact(invocation: Invocation) -> None:
+def compact(invocation: Invocation) -> int:
     """Turn sealed log segments into Parquet files now.
 
     A server does this by itself; a folder that only commands write to does not. Harmless beside
-    a running server, and when there is nothing to do. Prints one JSON object: what was done.
+    a running server, and when there is nothing to do. Prints one JSON object: what was done;
+    exits with 1 when a table could not be compacted.
     """
     from eventmill.store.local.compaction import compact_once  # brings pyarrow and ptars
 
@@ -31,3 +32,6 @@ def compact(invocation: Invocation) -> None:
         )
     report = compact_once(address, options=folder_options(invocation.settings))
     click.echo(json_line(asdict(report)))
+    for error in report.errors:
+        click.echo(f"error: {error}", err=True)
+    return 1 if report.errors else 0

@@ -9,7 +9,6 @@ hold, 130 stopped by Ctrl-C, 141 the reader of our output went away.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from eventmill.base.errors import EventmillError, UsageError
 from eventmill.base.settings import environment
 from eventmill.cli.invocation import Invocation, store_option
 
+EXIT_DONE = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -86,13 +86,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None: those of the process.
     """
     try:
-        code = cli.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="eventmill",
-            standalone_mode=False,
-        )
+        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return code if isinstance(code, int) else EXIT_DONE
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -102,11 +98,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _tell_usage(error)
     except EventmillError as error:
         return _tell_error(error)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            _silence_stdout()
-            return EXIT_BROKEN_PIPE
-        return _tell_unexpected(error)
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the edge of the program: told, never swallowed
         return _tell_unexpected(error)
 
@@ -116,7 +110,18 @@ def main() -> None:
     sys.exit(run())
 
 
+def _invoke(arguments: list[str]) -> object:
+    if "_EVENTMILL_COMPLETE" in environment():
+        return cli.main(prog_name="eventmill")  # answers the shell's question, and leaves
+    # Not through ``cli.main``: it would end the process by itself when a pipe breaks.
+    with cli.make_context("eventmill", arguments) as context:
+        return cli.invoke(context)
+
+
 def _tell_usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     context = getattr(error, "ctx", None)
     hint = f"; see `{context.command_path} --help`" if context is not None else ""
     click.echo(f"error: {error.format_message().rstrip('.')}{hint}", err=True)

@@ -187,20 +187,20 @@ def _write_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], file: 
 
 
 def _write_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], file: BinaryIO) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     listed = list(rows)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         values = [row.get(name) for row in listed]
         numeric = all(value is None or _is_number(value) for value in values) and bool(values)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         cells = [_cell(row.get(name), "NULL") for name in columns]
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        # Microseconds that are all noughts only take room from what else is to be seen.
+        table.add_row(*(Text(visible(cell.replace(".000000Z", "Z"))) for cell in cells))
     text = io.TextIOWrapper(file, "utf-8", newline="")
     Console(file=text, highlight=False, soft_wrap=False).print(table)
     text.flush()

@@ -59,9 +59,10 @@ def query(
     form: str | None,
     output: str | None,
 ) -> None:
-    """Answer one GoogleSQL statement; SQL is the text, or - to read it from stdin.
+    """Answer one GoogleSQL statement.
 
-    Sees every event acked before. Says on stderr when rows were left out.
+    SQL is the statement, or - to read it from stdin. It sees every event acked before. Rows that
+    were left out are told on stderr.
 
     \b
     eventmill query 'SELECT carrier, COUNT(*) AS flights FROM demo.flights GROUP BY 1'

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
@@ -62,11 +62,12 @@ class SendCounts:
 @store_option
 @pass_invocation
 def send(invocation: Invocation, name: str, file: str, insert_id_field: str | None) -> int:
-    """Send NDJSON events into a table; FILE is a path, or - for stdin.
+    """Send NDJSON events into a table.
 
-    Each line is one JSON object with the field names of the table's .proto. A line that is no
-    event of the table is kept in quarantine with the reason, and the rest goes on. Prints the
-    counts as one JSON object; exits with 3 when some were rejected.
+    FILE is a path, or - for stdin. Each line is one JSON object with the field names of the
+    table's .proto. A line that is no event of the table is kept in quarantine with the reason,
+    and the rest goes on. Prints the counts as one JSON object; exits with 3 when some were
+    rejected.
 
     Without --insert-id-field, sending a file again stores its events again.
     """
@@ -234,5 +235,11 @@ def _tell(counts: SendCounts) -> None:
         click.echo(f"and {counts.rejected - len(counts.examples):,} more", err=True)
     if counts.rejected:
         click.echo("`eventmill quarantine list` shows the rejected events", err=True)
-    told = {key: value for key, value in asdict(counts).items() if key != "examples"}
+    told = {
+        "sent": counts.sent,
+        "accepted": counts.accepted,
+        "duplicates": counts.duplicates,
+        "rejected": counts.rejected,
+        "rejected_by_reason": counts.rejected_by_reason,
+    }
     click.echo(json_line(told))

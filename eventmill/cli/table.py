@@ -197,7 +197,7 @@ def _list_row(store: Store, live: Table) -> dict[str, Any]:
         "rows": counts.rows,
         "log_bytes": counts.log_bytes,
         "lake_bytes": counts.lake_bytes,
-        "newest_event_at": None if newest is None else utc_datetime(newest),
+        "newest_event_at": None if newest is None else utc_datetime(newest).replace(microsecond=0),
         "owner": live.spec.owner or None,
         "version": live.version,
     }

@@ -38,6 +38,8 @@ QUEUE_BYTES_MAX = 64 << 20
 BLOCK_TIMEOUT_SECONDS = 5.0
 CLOSE_TIMEOUT_SECONDS = 5.0
 REQUEST_TIMEOUT_SECONDS = 30.0
+HURRIED_PAUSE_SECONDS_MAX = 0.5
+"""Longest pause between two attempts while ``flush`` or ``close`` waits: they have little time."""
 
 OnFull: TypeAlias = Literal["block", "drop_newest", "drop_oldest"]
 OnUndelivered: TypeAlias = Callable[[Sequence[UndeliveredEvent], EventmillError], None]
@@ -364,12 +366,12 @@ class BatchUploader:
         )
 
     def _pause(self, seconds: float, stopping: threading.Event) -> bool:
-        """Wait between two attempts, shorter when a flush asks; tell whether to go on."""
-        deadline = self._clock.monotonic() + seconds
+        """Wait between two attempts, shorter while a flush waits; tell whether to go on."""
+        begun_at = self._clock.monotonic()
         with self._work:
-            hurry = self._hurry
-            while not stopping.is_set() and self._hurry <= hurry:
-                remaining = deadline - self._clock.monotonic()
+            while not stopping.is_set():
+                limit = min(seconds, HURRIED_PAUSE_SECONDS_MAX) if self._hurry else seconds
+                remaining = begun_at + limit - self._clock.monotonic()
                 if remaining <= 0:
                     break
                 self._work.wait(remaining)

@@ -12,6 +12,7 @@ from eventmill.client.http_sink import HttpSink, table_path
 from eventmill.schema.document import spec_to_json, table_from_json
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
 from eventmill.wire.media import ARROW_CONTENT_TYPE
+from eventmill.wire.parameter_json import parameter_to_json
 
 if TYPE_CHECKING:
     from eventmill.wire.answer import QueryResult
@@ -22,7 +23,6 @@ QUERY_SLACK_SECONDS = 5.0
 """How much longer the client waits than the query's own limit, so that it is the server, which
 can say why, that ends it."""
 _QUERY_SECONDS = 120.0
-_STATS_METADATA_KEY = b"eventmill.stats"
 
 
 class HttpStore(HttpSink):
@@ -68,10 +68,7 @@ class HttpStore(HttpSink):
         dry_run: bool = False,
     ) -> QueryResult:
         """Answer one read-only GoogleSQL statement (see ``Store.query``). Needs pyarrow."""
-        import pyarrow as pa  # who only sends needs none
-
-        from eventmill.wire.answer import QueryResult, QueryStats
-        from eventmill.wire.parameters import parameter_to_json
+        from eventmill.wire.arrow_stream import decode_arrow  # who only sends needs no pyarrow
 
         document = {
             "sql": sql,
@@ -89,9 +86,6 @@ class HttpStore(HttpSink):
             timeout_seconds=wait_seconds + QUERY_SLACK_SECONDS,
         )
         try:
-            table = pa.ipc.open_stream(answer.body).read_all()
-            metadata = dict(table.schema.metadata or {})
-            stats = QueryStats(**json.loads(metadata.pop(_STATS_METADATA_KEY)))
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            return decode_arrow(answer.body)
+        except ValueError as error:
             raise UnavailableError(f"{self._url} gave an answer that is none: {error}") from error
-        return QueryResult(table.replace_schema_metadata(metadata or None), stats)

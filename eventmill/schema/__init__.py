@@ -1,1 +1,1 @@
-"""What an event means: table names, columns, .proto files to schemas, and the judgement on one event."""
+"""What an event means: tables, .proto files to columns, and the judgement on one event."""

@@ -31,10 +31,10 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
 
     Args:
         files: paths of at least one .proto file.
-        import_dirs: folders in which imports are looked for. A file below one of them is known
-            by its path from there, as its importers name it. After these, imports are looked
-            for beside the files, among protobuf's own (``google/protobuf``), in an installed
-            googleapis-common-protos (``google/type``, ``google/api``), and in
+        import_dirs: folders in which imports are looked for, besides the folders of the files.
+            A file below one of them is known by its path from there, as its importers name it.
+            After these, imports are looked for among protobuf's own (``google/protobuf``), in
+            an installed googleapis-common-protos (``google/type``, ``google/api``), and in
             ``SHIPPED_PROTOS``.
 
     Returns:

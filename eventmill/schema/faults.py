@@ -173,6 +173,8 @@ def _on_scalar(field: FieldDescriptor, check: Check) -> Check:
     name, get = field.name, attrgetter(field.name)
     if field.is_repeated:
         return partial(_check_elements, name, get, check)
+    if check is _check_uint64:
+        return lambda message: None if get(message) <= INTEGER_MAX else _under(name, _too_large())
 
     def check_scalar(message: DynamicMessage) -> EventProblem | None:
         problem = check(get(message))
@@ -289,8 +291,12 @@ def _check_duration(value: DynamicValue) -> EventProblem | None:
 def _check_uint64(value: int) -> EventProblem | None:
     if value <= INTEGER_MAX:
         return None
+    return _too_large()
+
+
+def _too_large() -> EventProblem:
     return EventProblem(
-        Reason.OUT_OF_RANGE, "", f"{value} is over {INTEGER_MAX}, the most an INTEGER holds"
+        Reason.OUT_OF_RANGE, "", f"the number is over {INTEGER_MAX}, the most an INTEGER holds"
     )
 
 

@@ -223,6 +223,23 @@ def reachable_types(
     return messages, enums
 
 
+def is_recursive(descriptor: Descriptor) -> bool:
+    """Return whether messages of the type can be nested without end, as a Struct can."""
+    done: set[str] = set()
+
+    def meets_itself(message: Descriptor, above: frozenset[str]) -> bool:
+        if message.full_name in above:
+            return True
+        if message.full_name in done:
+            return False
+        below = [field.message_type for field in message.fields if field.message_type is not None]
+        found = any(meets_itself(one, above | {message.full_name}) for one in below)
+        done.add(message.full_name)
+        return found
+
+    return meets_itself(descriptor, frozenset())
+
+
 def real_oneof(field: FieldDescriptor) -> str:
     """Return the name of the oneof that a person wrote around ``field``; empty for none.
 

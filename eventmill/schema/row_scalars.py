@@ -229,6 +229,8 @@ def _enum_converter(enum: EnumDescriptor) -> Convert:
     names = list(numbers)
 
     def to_enum(value: DynamicValue) -> int:
+        if isinstance(value, Enum):
+            value = value.value
         if isinstance(value, str):
             number = numbers.get(value)
             if number is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, EncodeError
 
 from eventmill.schema.dynamic import DynamicMessage, DynamicValue, message_of
 from eventmill.schema.faults import Check, checks_of, join_path, key_path
@@ -25,7 +26,7 @@ from eventmill.schema.kinds import (
     WRAPPERS,
     is_map,
 )
-from eventmill.schema.message_type import MessageType, real_oneof
+from eventmill.schema.message_type import MessageType, is_recursive, real_oneof
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.row_scalars import (
     Convert,
@@ -40,8 +41,6 @@ from eventmill.schema.shape import FieldShape, shape_of
 
 _EXACT_INTEGER_MAX = 2**53
 """Up to here a double, and so a number in a Struct, holds every integer."""
-_DEPTH_MAX = 99
-"""Levels of messages that protobuf parses by default, less the event itself."""
 
 Steps = dict[str, tuple[str, Convert, bool]]
 """Of each name of a field, proto or JSON: (proto name, converter, whether it takes None)."""
@@ -62,6 +61,8 @@ class RowEncoder:
             message_type.descriptor, shape_of(message_type)
         )
         self._checks: tuple[Check, ...] = checks_of(message_type)
+        self._parse = message_type.parse
+        self._may_be_deep = is_recursive(message_type.descriptor)
 
     def encode(self, row: Mapping[str, object]) -> bytes:
         """Return ``row`` as an encoded message.
@@ -74,13 +75,17 @@ class RowEncoder:
         """
         try:
             message = self._class(**self._convert(row))
-        except RecursionError:
+            for check in self._checks:
+                problem = check(message)
+                if problem is not None:
+                    raise problem
+            event: bytes = message.SerializeToString()
+            if self._may_be_deep:
+                self._parse(event)
+        except (RecursionError, EncodeError, DecodeError):
+            # protobuf copies a document into its field, and so may refuse the depth at once.
             raise _too_deep() from None
-        for check in self._checks:
-            problem = check(message)
-            if problem is not None:
-                raise problem
-        return message.SerializeToString()
+        return event
 
 
 def _too_deep() -> EventProblem:
@@ -307,13 +312,13 @@ def _json_converter(descriptor: Descriptor) -> Convert:
 
     def convert(value: DynamicValue) -> DynamicValue:
         message = message_class()
-        fill(message, value, 0)
+        fill(message, value)
         return message
 
     return convert
 
 
-def _fill_struct(message: DynamicMessage, value: DynamicValue, depth: int) -> None:
+def _fill_struct(message: DynamicMessage, value: DynamicValue) -> None:
     if not isinstance(value, Mapping):
         raise wrong_type(value, "an object")
     for key, below in value.items():
@@ -321,27 +326,25 @@ def _fill_struct(message: DynamicMessage, value: DynamicValue, depth: int) -> No
             raise wrong_type(key, "a name: the keys of a JSON object are strings")
         to_text(key)
         try:
-            _fill_value(message.fields[key], below, depth + 1)
+            _fill_value(message.fields[key], below)
         except EventProblem as problem:
             raise EventProblem(
                 problem.reason, join_path(key, problem.field), problem.message
             ) from None
 
 
-def _fill_list(message: DynamicMessage, value: DynamicValue, depth: int) -> None:
+def _fill_list(message: DynamicMessage, value: DynamicValue) -> None:
     if not isinstance(value, (list, tuple)):
         raise wrong_type(value, "a list")
     for index, below in enumerate(value):
         try:
-            _fill_value(message.values.add(), below, depth + 1)
+            _fill_value(message.values.add(), below)
         except EventProblem as problem:
             path = join_path(f"[{index}]", problem.field)
             raise EventProblem(problem.reason, path, problem.message) from None
 
 
-def _fill_value(message: DynamicMessage, value: DynamicValue, depth: int) -> None:
-    if depth > _DEPTH_MAX:
-        raise _too_deep()
+def _fill_value(message: DynamicMessage, value: DynamicValue) -> None:
     if value is None:
         message.null_value = 0
     elif isinstance(value, bool):
@@ -361,10 +364,10 @@ def _fill_value(message: DynamicMessage, value: DynamicValue, depth: int) -> Non
         message.number_value = value
     elif isinstance(value, Mapping):
         message.struct_value.SetInParent()
-        _fill_struct(message.struct_value, value, depth + 1)
+        _fill_struct(message.struct_value, value)
     elif isinstance(value, (list, tuple)):
         message.list_value.SetInParent()
-        _fill_list(message.list_value, value, depth + 1)
+        _fill_list(message.list_value, value)
     else:
         raise wrong_type(value, "a value that JSON can hold")
 

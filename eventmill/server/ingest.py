@@ -20,6 +20,7 @@ from eventmill.base.metrics import Metric, Metrics
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.rows import RowEncoder
 from eventmill.schema.table import Table, TableId
+from eventmill.server.answers import LoopAnswers
 from eventmill.server.body import BodyBudget, read_body
 from eventmill.server.json_events import JsonReader, JudgedEvents
 from eventmill.store.port import Store
@@ -46,6 +47,7 @@ class Ingest:
     def __init__(self, store: Store, budget: BodyBudget, metrics: Metrics) -> None:
         self._store = store
         self._submitting = store if isinstance(store, SubmittingSink) else None
+        self._answers: LoopAnswers | None = None
         self._budget = budget
         self._metrics = metrics
         self._insert_ids = InsertIdSource()
@@ -125,17 +127,24 @@ class Ingest:
                         partial(self._store.put, batch, timeout_seconds=PUT_SECONDS_MAX)
                     )
                 else:
+                    future = self._loop_answers().future()
+                    answer = self._loop_answers().answer_for(future)
                     if batch.count <= INLINE_EVENTS_MAX:
-                        future = submitting.submit(batch)
+                        submitting.submit(batch, answer)
                     else:
-                        future = await run_in_threadpool(submitting.submit, batch)
-                    verdict = await result_of(future)
+                        await run_in_threadpool(submitting.submit, batch, answer)
+                    verdict = await future
         except TimeoutError:
             raise UnavailableError(
                 f"the store gave no verdict within {PUT_SECONDS_MAX:g} s; put the batch again"
             ) from None
         self._metrics.observe(Metric.PUT_SECONDS, time.perf_counter() - begun_at)
         return verdict
+
+    def _loop_answers(self) -> LoopAnswers:
+        if self._answers is None:
+            self._answers = LoopAnswers(asyncio.get_running_loop())
+        return self._answers
 
     def _count(self, table: TableId, verdict: Verdict) -> None:
         name, metrics = str(table), self._metrics

@@ -23,7 +23,7 @@ from eventmill.server.tables import parse_json
 from eventmill.store.port import ROW_LIMIT_DEFAULT, Store
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.cancel import as_cancellable
-from eventmill.wire.parameters import parameter_from_json
+from eventmill.wire.parameter_json import parameter_from_json
 from eventmill.wire.rows import Format, encode_rows
 
 QUERIES_WAITING_MAX = 32
@@ -227,7 +227,7 @@ def _question_of_document(document: object) -> Question:
 
 def _checked(document: Mapping[str, Any], params: Mapping[str, Any]) -> Question:
     sql = document.get("sql")
-    if not isinstance(sql, str) or not sql.strip():
+    if not isinstance(sql, str):
         raise UsageError("there is no SQL: give q in the address, or sql in the body")
     row_limit = document.get("row_limit", ROW_LIMIT_DEFAULT)
     if row_limit is not None and (

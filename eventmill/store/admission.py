@@ -19,12 +19,12 @@ from eventmill.wire.verdict import Rejection
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a batch comes to before anything is stored."""
+    """What a batch with bad events comes to before anything is stored."""
 
     kept: Batch | None
-    """The good events; the batch itself when all are good, None when none is."""
-    kept_indexes: Sequence[int] | None
-    """Place of each kept event in the batch that was judged; None: all of them, in order."""
+    """The good events; None when none is."""
+    kept_indexes: Sequence[int]
+    """Place of each kept event in the batch that was judged, ascending."""
     rejected: tuple[Rejection, ...]
     """Ascending by index."""
 
@@ -37,19 +37,19 @@ class Admission:
         self._check = EventCheck(MessageType.load(spec.descriptor_set, spec.message))
         self._fingerprints = frozenset(fingerprints)
 
-    def judge(self, batch: Batch) -> Judgement:
-        """Return which events of ``batch`` may be stored."""
+    def judge(self, batch: Batch) -> Judgement | None:
+        """Return which events of ``batch`` may be stored; None: all of them."""
         # An event encoded by a definition that this table never had may carry fields that would
         # be dropped on the way to the lake; with a known one there is nothing to look for.
         known = batch.fingerprint in self._fingerprints
         found = self._check.problems(batch.events, known_schema=known)
         if not found and len(batch.payload) <= EVENT_BYTES_MAX and _insert_ids_fit(batch):
-            return Judgement(batch, None, ())
+            return None
         problems = dict(found)
         problems.update(_size_problems(batch))
         problems.update(_insert_id_problems(batch))
         if not problems:
-            return Judgement(batch, None, ())
+            return None
         rejected = tuple(
             Rejection.of(index, batch.insert_id(index), problems[index])
             for index in sorted(problems)

@@ -130,7 +130,9 @@ def _create_view(
 ) -> None:
     name = view_name(table)
     cursor.register(f"rows of {name}", source.rows)
-    columns = [c for c in source.rows.column_names if own_columns or c not in (INSERT_ID, INGESTED_AT)]
+    columns = [
+        c for c in source.rows.column_names if own_columns or c not in (INSERT_ID, INGESTED_AT)
+    ]
     # No part of these statements is a user's text: names and paths are quoted.
     relation = f"SELECT * FROM {_name(f'rows of {name}')}"
     if source.files:
@@ -145,9 +147,7 @@ def _create_view(
     cursor.execute(f"CREATE TEMP VIEW {_name(name)} AS SELECT {listed} FROM ({relation})")
 
 
-def _fetch(
-    answer: duckdb.DuckDBPyRelation, row_limit: int | None
-) -> tuple[pa.Table, bool]:
+def _fetch(answer: duckdb.DuckDBPyRelation, row_limit: int | None) -> tuple[pa.Table, bool]:
     reader = answer.to_arrow_reader(_BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
     count = 0

@@ -78,10 +78,12 @@ class MemoryStore:
         with self._lock:
             held = self._held(batch.table)
             judgement = Admission(held.table.spec, held.fingerprints).judge(batch)
+            if judgement is None:
+                return Verdict(batch.count, tuple(self._keep(held, batch)))
             self.quarantine(rejected_events(batch, judgement.rejected))
             duplicates = self._keep(held, judgement.kept) if judgement.kept else []
-        if judgement.kept_indexes is not None:
-            duplicates = [judgement.kept_indexes[index] for index in duplicates]
+        places = judgement.kept_indexes
+        duplicates = [places[index] for index in duplicates]
         return Verdict(batch.count, tuple(duplicates), judgement.rejected)
 
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:

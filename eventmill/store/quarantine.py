@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from eventmill.base.clock import Clock
 from eventmill.schema.compile import compile_protos
@@ -63,7 +64,7 @@ def quarantine_batches(events: Sequence[QuarantinedEvent], clock: Clock) -> Iter
     rows: list[bytes] = []
     size = 0
     for event in events:
-        row = message_type.cls(
+        row: Any = message_type.cls(
             table_name=str(event.table),
             insert_id=event.insert_id,
             reason=event.reason.value,

@@ -1,1 +1,1 @@
-"""What travels: batches, insert IDs, verdicts, the Sink port, and event bytes turned into columns."""
+"""What travels: batches, insert IDs, verdicts, the Sink port, event bytes to columns."""

@@ -194,6 +194,8 @@ def _ascending(offsets: tuple[int, ...], count: int) -> bool:
 
 
 def _slices(payload: bytes, start: int, offsets: tuple[int, ...]) -> list[bytes]:
+    if len(offsets) == 2:
+        return [payload[start : start + offsets[1]]]
     if start:
         offsets = tuple([start + offset for offset in offsets])
     return [payload[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]

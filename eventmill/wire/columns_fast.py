@@ -8,8 +8,9 @@ marked doubtful on the way and left to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import ptars
 import pyarrow as pa
@@ -26,9 +27,13 @@ from eventmill.wire.columns_scalar import (
     Found,
     document_converter,
     moment_converter,
+    of_parents,
     scalar_converter,
 )
 from eventmill.wire.columns_view import oneofs_of, view_of
+
+_Raw: TypeAlias = Mapping[str, pa.Array]
+"""Arrays of the fields of the view, by name."""
 
 
 class FastReader:
@@ -49,10 +54,52 @@ class FastReader:
     def read(self, events: pa.BinaryArray) -> tuple[pa.RecordBatch, list[int]]:
         """Return the rows of ``events``, and the places of those that must be read anew."""
         raw = self._handler.array_to_record_batch(events)
-        arrays, doubtful = self._fields.convert(raw.columns, raw.num_rows)
+        arrays, doubtful = self._fields.convert(
+            dict(zip(raw.schema.names, raw.columns, strict=True)), raw.num_rows
+        )
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         places = pc.indices_nonzero(doubtful).to_pylist() if doubtful is not None else []
         return batch, places
+
+
+@dataclass(frozen=True, slots=True)
+class _ColumnSource:
+    """Where one column of a level comes from."""
+
+    arrow_type: pa.DataType
+    name: str
+    """Of the field in the view; empty: no field fills the column."""
+    convert: Convert | None
+    """None: the field's array is the column's."""
+
+
+def _sources_of(
+    columns: Sequence[Column], shapes: Sequence[FieldShape]
+) -> tuple[_ColumnSource, ...]:
+    return tuple(
+        _ColumnSource(arrow_type_of(column), "", None)
+        if shape is None
+        else _ColumnSource(arrow_type_of(column), shape.name, _converter(shape, column))
+        for column, shape in pair_columns(columns, shapes)
+    )
+
+
+def _convert_all(
+    sources: Sequence[_ColumnSource], raw: _Raw, length: int
+) -> tuple[list[pa.Array], Found]:
+    """Return one array a column, and which rows are doubtful."""
+    doubtful: Found = None
+    arrays: list[pa.Array] = []
+    for source in sources:
+        if not source.name:
+            arrays.append(absent_array(source.arrow_type, length))
+        elif source.convert is None:
+            arrays.append(raw[source.name])
+        else:
+            array, found = source.convert(raw[source.name])
+            arrays.append(array)
+            doubtful = either(doubtful, found)
+    return arrays, doubtful
 
 
 class _FieldsConverter:
@@ -61,34 +108,14 @@ class _FieldsConverter:
     def __init__(
         self, descriptor: Descriptor, shapes: Sequence[FieldShape], columns: Sequence[Column]
     ) -> None:
-        places = {shape.name: index for index, shape in enumerate(shapes)}
-        oneofs = oneofs_of(descriptor)
-        in_oneofs = {member for oneof in oneofs for member in oneof}
-        for field in descriptor.fields:
-            if field.name in in_oneofs and field.name not in places:
-                places[field.name] = len(places)
-        self._oneofs = [[places[member] for member in oneof] for oneof in oneofs]
-        self._columns: list[tuple[pa.DataType, int, Convert | None]] = []
-        for column, shape in pair_columns(columns, shapes):
-            place = -1 if shape is None else places[shape.name]
-            convert = None if shape is None else _converter(shape, column)
-            self._columns.append((arrow_type_of(column), place, convert))
+        self._oneofs = oneofs_of(descriptor)
+        self._sources = _sources_of(columns, shapes)
 
-    def convert(self, raw: Sequence[pa.Array], length: int) -> tuple[list[pa.Array], Found]:
+    def convert(self, raw: _Raw, length: int) -> tuple[list[pa.Array], Found]:
         """Return one array a column, and which rows are doubtful."""
-        doubtful: Found = None
+        arrays, doubtful = _convert_all(self._sources, raw, length)
         for members in self._oneofs:
-            doubtful = either(doubtful, _two_set([raw[place] for place in members]))
-        arrays: list[pa.Array] = []
-        for arrow_type, place, convert in self._columns:
-            if place < 0:
-                arrays.append(absent_array(arrow_type, length))
-            elif convert is None:
-                arrays.append(raw[place])
-            else:
-                array, found = convert(raw[place])
-                arrays.append(array)
-                doubtful = either(doubtful, found)
+            doubtful = either(doubtful, _two_set([raw[name] for name in members]))
         return arrays, doubtful
 
 
@@ -96,7 +123,7 @@ def either(one: Found, other: Found) -> Found:
     """Return where one of two marks holds; None: nowhere."""
     if one is None or other is None:
         return other if one is None else one
-    return pc.or_(one, other)
+    return pc.or_kleene(one, other)
 
 
 def _where_any(mask: pa.BooleanArray) -> Found:
@@ -141,8 +168,7 @@ def _value_converter(shape: FieldShape, column: Column) -> Convert | None:
 
 def _record_converter(fields: _FieldsConverter, arrow_type: pa.DataType) -> Convert:
     def convert(array: pa.StructArray) -> tuple[pa.Array, Found]:
-        raw = [array.field(index) for index in range(array.type.num_fields)]
-        arrays, doubtful = fields.convert(raw, len(array))
+        arrays, doubtful = fields.convert(_fields_of(array), len(array))
         mask = array.is_null() if array.null_count else None
         if doubtful is not None and mask is not None:
             doubtful = _where_any(pc.and_(doubtful, array.is_valid()))
@@ -155,66 +181,39 @@ def _list_converter(convert: Convert | None, arrow_type: pa.DataType) -> Convert
     def convert_list(array: pa.ListArray) -> tuple[pa.Array, Found]:
         values, doubtful = (array.values, None) if convert is None else convert(array.values)
         made = pa.ListArray.from_arrays(array.offsets, values, type=arrow_type)
-        return made, _of_parents(array, doubtful)
+        return made, of_parents(array, doubtful)
 
     return convert_list
 
 
-def _of_parents(array: pa.ListArray, doubtful: Found) -> Found:
-    """Return which lists hold an element that is marked."""
-    if doubtful is None:
-        return None
-    parents = set(pc.list_parent_indices(array).filter(doubtful).to_pylist())
-    return pa.array([index in parents for index in range(len(array))])
-
-
 def _map_converter(shape: FieldShape, column: Column) -> Convert:
-    key_shape = shape.fields[0]
-    value_shape = shape.fields[1] if len(shape.fields) == 2 else None
-    pairs = pair_columns(column.fields, shape.fields)
-    converts: list[tuple[pa.DataType, int, Convert | None]] = []
-    for below, below_shape in pairs:
-        place = -1 if below_shape is None else 0 if below_shape is key_shape else 1
-        convert = None if below_shape is None else _converter(below_shape, below)
-        converts.append((arrow_type_of(below), place, convert))
-    # An entry without its value has an empty message there, which an absent one is not.
-    needs_value = value_shape is not None and (value_shape.field.message_type is not None)
+    sources = _sources_of(column.fields, shape.fields)
     arrow_type = arrow_type_of(column)
-    return _entries_converter(converts, needs_value, arrow_type)
 
-
-def _entries_converter(
-    converts: Sequence[tuple[pa.DataType, int, Convert | None]],
-    needs_value: bool,
-    arrow_type: pa.DataType,
-) -> Convert:
     def convert_map(array: pa.ListArray) -> tuple[pa.Array, Found]:
         entries = array.values
         if not len(entries):
             return absent_array(arrow_type, len(array)), None
-        raw = [entries.field(index) for index in range(entries.type.num_fields)]
-        order, doubtful = _sorted_entries(pc.list_parent_indices(array), raw[0])
-        raw = [one.take(order) for one in raw]
-        if needs_value:
-            doubtful = either(doubtful, _unset(raw[1]))
-        arrays = []
-        for below_type, place, convert in converts:
-            if place < 0:
-                arrays.append(absent_array(below_type, len(entries)))
-            elif convert is None:
-                arrays.append(raw[place])
-            else:
-                made, found = convert(raw[place])
-                arrays.append(made)
-                doubtful = either(doubtful, found)
+        raw = _fields_of(entries)
+        order, doubtful = _sorted_entries(pc.list_parent_indices(array), raw["key"])
+        raw = {name: one.take(order) for name, one in raw.items()}
+        # Key and value are never absent: where they are not on the wire, they have their defaults.
+        for one in raw.values():
+            doubtful = either(doubtful, _absent(one))
+        arrays, found = _convert_all(sources, raw, len(entries))
         rows = pa.StructArray.from_arrays(arrays, fields=list(arrow_type.value_type))
         made = pa.ListArray.from_arrays(array.offsets, rows, type=arrow_type)
-        return made, _of_parents(array, doubtful)
+        return made, of_parents(array, either(doubtful, found))
 
     return convert_map
 
 
-def _unset(values: pa.Array) -> Found:
+def _fields_of(array: pa.StructArray) -> _Raw:
+    # By name: their order is the reader's own.
+    return {field.name: array.field(index) for index, field in enumerate(array.type)}
+
+
+def _absent(values: pa.Array) -> Found:
     if pa.types.is_list(values.type):
         return _where_any(pc.equal(pc.list_value_length(values), 0))
     return _where_any(values.is_null()) if values.null_count else None
@@ -229,7 +228,7 @@ def _sorted_entries(parents: pa.Array, keys: pa.Array) -> tuple[pa.Array, Found]
     ordered = keys.take(order)
     same_key = pc.equal(ordered[1:], ordered[:-1])
     same_map = pc.equal(parents[1:], parents[:-1])
-    twice = pc.and_(same_key, same_map)
+    twice = pc.and_kleene(same_key, same_map)
     if not twice.true_count:
         return order, None
     return order, pa.concat_arrays([pa.array([False]), twice])

@@ -133,8 +133,7 @@ def _text_converter(type_: ColumnType, arrow_type: pa.DataType) -> Convert:
         return pc.if_else(pc.equal(array, ""), null, array), None
 
     def convert(array: pa.StringArray) -> tuple[pa.Array, Found]:
-        values = [read(text) if text else None for text in array.to_pylist()]
-        return pa.array(values, arrow_type), None
+        return one_by_one(array, lambda text: read(text) if text else None, arrow_type)
 
     return convert_json if type_ is ColumnType.JSON else convert
 
@@ -146,16 +145,16 @@ def document_converter(shape: FieldShape) -> Convert:
     parse = message_factory.GetMessageClass(message_of(shape.field)).FromString
 
     def convert_repeated(array: pa.ListArray) -> tuple[pa.Array, Found]:
-        texts = [message_text(parse(raw)) for raw in array.values.to_pylist()]
-        values = pa.array(texts, pa.string())
-        return pa.ListArray.from_arrays(array.offsets, values), None
+        texts, found = one_by_one(array.values, lambda raw: message_text(parse(raw)), pa.string())
+        made = pa.ListArray.from_arrays(array.offsets, texts)
+        return made, of_parents(array, found)
 
     def convert(array: pa.ListArray) -> tuple[pa.Array, Found]:
-        texts = [
-            message_text(parse(b"".join(pieces))) if pieces else None
-            for pieces in array.to_pylist()
-        ]
-        return pa.array(texts, pa.string()), None
+        return one_by_one(
+            array,
+            lambda pieces: message_text(parse(b"".join(pieces))) if pieces else None,
+            pa.string(),
+        )
 
     return convert_repeated if shape.mode is Mode.REPEATED else convert
 
@@ -164,11 +163,36 @@ def _map_document_converter(field: FieldDescriptor) -> Convert:
     """Return the converter of a map's raw entries: read as a message that has only the map."""
     parse = message_factory.GetMessageClass(holder_of(field)).FromString
 
-    def convert(array: pa.ListArray) -> tuple[pa.Array, Found]:
-        texts = []
-        for entries in array.to_pylist():
-            message = parse(b"".join(bytes_field(field.number, raw) for raw in entries or ()))
-            texts.append(map_text(field, getattr(message, field.name)))
-        return pa.array(texts, pa.string()), None
+    def text_of(entries: list[bytes] | None) -> str:
+        message = parse(b"".join(bytes_field(field.number, raw) for raw in entries or ()))
+        return map_text(field, getattr(message, field.name))
 
-    return convert
+    return lambda array: one_by_one(array, text_of, pa.string())
+
+
+def one_by_one(
+    array: pa.Array, convert: Callable[[Any], Any], arrow_type: pa.DataType
+) -> tuple[pa.Array, Found]:
+    """Convert value by value; one that cannot be is doubtful.
+
+    Every value that counts has been judged good, so a bad one is the member of a oneof, or the
+    value of a key, that a later one on the wire replaces.
+    """
+    values: list[Any] = []
+    bad: list[bool] = []
+    for value in array.to_pylist():
+        try:
+            values.append(convert(value))
+            bad.append(False)
+        except (ValueError, OverflowError):
+            values.append(None)
+            bad.append(True)
+    return pa.array(values, arrow_type), pa.array(bad) if any(bad) else None
+
+
+def of_parents(array: pa.ListArray, found: Found) -> Found:
+    """Return which lists hold an element that is marked."""
+    if found is None:
+        return None
+    parents = set(pc.list_parent_indices(array).filter(found).to_pylist())
+    return pa.array([index in parents for index in range(len(array))])

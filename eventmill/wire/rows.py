@@ -17,18 +17,13 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 import pyarrow as pa
 
 from eventmill.wire.answer import QueryResult
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
-STATS_METADATA_KEY = b"eventmill.stats"
-"""Key of the Arrow schema's metadata under which the statistics stand as JSON."""
+from eventmill.wire.arrow_stream import encode_arrow
 
 _ROWS_A_CHUNK = 1024
 
@@ -65,7 +60,7 @@ def encode_rows(result: QueryResult, form: Format) -> Iterator[bytes]:
         return _ndjson(result)
     if form is Format.CSV:
         return _csv(result)
-    return _arrow(result)
+    return encode_arrow(result)
 
 
 def column_type(type_: pa.DataType) -> str:
@@ -155,37 +150,6 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value
-
-
-def _arrow(result: QueryResult) -> Iterator[bytes]:
-    table = result.to_arrow()
-    stats = {STATS_METADATA_KEY: orjson.dumps(asdict(result.stats))}
-    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **stats})
-    pieces = _Pieces()
-    with pa.ipc.new_stream(pieces, schema) as writer:
-        for batch in table.to_batches(max_chunksize=64 * _ROWS_A_CHUNK):
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-            yield pieces.take()
-    yield pieces.take()
-
-
-class _Pieces(io.RawIOBase):
-    """What Arrow has written and nobody has taken yet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._held: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: ReadableBuffer) -> int:
-        self._held.append(bytes(content))
-        return len(self._held[-1])
-
-    def take(self) -> bytes:
-        held, self._held = self._held, []
-        return b"".join(held)
 
 
 def _convert(type_: pa.DataType) -> Convert | None:

@@ -7,10 +7,11 @@ store to the uploader.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from eventmill.base.errors import EventmillError
 from eventmill.schema.table import Table, TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.verdict import Verdict
@@ -71,15 +72,20 @@ class Catalog(Protocol):
         ...
 
 
+Answer = Callable[[Verdict | None, EventmillError | None], None]
+"""Told what became of a batch: its verdict, or the error with None before it. Called once, from
+any thread; must neither raise nor block."""
+
+
 @runtime_checkable
 class SubmittingSink(Protocol):
     """A sink that can take a batch without holding a thread until the verdict."""
 
-    def submit(self, batch: Batch) -> Future[Verdict]:
-        """Begin what ``put`` does; the future ends with its verdict or its error.
+    def submit(self, batch: Batch, answer: Answer) -> None:
+        """Begin what ``put`` does; ``answer`` is called with its verdict or its error.
 
         Raises:
-            TransientError: the batch was not begun.
-            PermanentError: the batch would never be taken.
+            TransientError: the batch was not begun, and ``answer`` will not be called.
+            PermanentError: the batch would never be taken, and ``answer`` will not be called.
         """
         ...

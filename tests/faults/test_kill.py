@@ -27,9 +27,8 @@ KILLS = 30
 
 def spec():
     proto = HERE.parent / "protos" / "builds.proto"
-    return spec_from_proto(
-        TABLE, compile_protos([str(proto)]), "ci.Build", partitioning=Partitioning(column="ended_at")
-    )
+    by_day = Partitioning(column="ended_at")
+    return spec_from_proto(TABLE, compile_protos([str(proto)]), "ci.Build", partitioning=by_day)
 
 
 def one_life(folder, run, rng):
@@ -91,7 +90,8 @@ def test_thirty_kills_lose_nothing_and_double_nothing_seed_20261123(tmp_path):
         stats = store.stats(TABLE)
         store.seal()
         compact_once(str(tmp_path), options=OPTIONS)
-        again = store.query("SELECT COUNT(*) AS n, COUNT(DISTINCT _insert_id) AS ids FROM ci.builds")
+        counts = "SELECT COUNT(*) AS n, COUNT(DISTINCT _insert_id) AS ids FROM ci.builds"
+        again = store.query(counts)
         assert next(iter(again)) == {"n": stats.rows, "ids": stats.rows}
     # The kills reached what they are for: rows in the lake, and writes broken off before the ack.
     assert len(acked) > 2_000

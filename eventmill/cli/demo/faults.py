@@ -21,6 +21,8 @@ _UNKNOWN_FIELD = 8
 _OUT_OF_RANGE = 6
 _INVALID_UTF8 = 6
 _NO_MESSAGE = 5
+_YEAR_10000 = 253_402_300_800
+"""Seconds since 1970 at its beginning."""
 
 
 def put_faults(sink: Sink, table: Table, flight: Callable[..., Message]) -> Verdict:
@@ -46,16 +48,20 @@ def put_faults(sink: Sink, table: Table, flight: Callable[..., Message]) -> Verd
 def _rows() -> list[dict[str, Any]]:
     hour = datetime(2013, 2, 9, 12, tzinfo=UTC)
     good = {"time_hour": hour, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
-    late = "10000-01-01T00:00:00Z"  # a timestamp column ends with the year 9999
     wrong = [{**good, "flight": f"about {number}"} for number in range(_WRONG_TYPE)]
     unknown = [{**good, "gate": f"C{number}"} for number in range(_UNKNOWN_FIELD)]
-    return wrong + unknown + [{**good, "time_hour": late} for _ in range(_OUT_OF_RANGE)]
+    return wrong + unknown
 
 
 def _events(flight: Callable[..., Message]) -> list[bytes]:
     good = flight(carrier="UA", origin="EWR", dest="IAH").SerializeToString()
     # The text of field 5, which must be UTF-8, begins with a byte that UTF-8 never has.
     latin = [good.replace(b"UA", b"\xff" + b"%d" % number) for number in range(_INVALID_UTF8)]
-    # A message that ends in the middle of a field.
-    torn = [good[:-1] + b"\xff" * (number + 1) for number in range(_NO_MESSAGE)]
-    return latin + torn
+    # A timestamp column ends with the year 9999.
+    late = [
+        flight(carrier="UA", time_hour={"seconds": _YEAR_10000 + number}).SerializeToString()
+        for number in range(_OUT_OF_RANGE)
+    ]
+    # A message that ends in the middle of field 1, which says that it has 127 bytes.
+    torn = [good + b"\x0a\x7f" + bytes(number) for number in range(_NO_MESSAGE)]
+    return latin + late + torn

@@ -57,7 +57,7 @@ GROUP BY day ORDER BY day"""
 CARRIERS_SQL = """\
 SELECT carrier, COUNT(*) AS flights,
   APPROX_QUANTILES(dep_delay, 100)[OFFSET(95)] AS delay_p95_minutes
-FROM demo.flights GROUP BY carrier ORDER BY delay_p95_minutes DESC LIMIT 8"""
+FROM demo.flights GROUP BY carrier ORDER BY delay_p95_minutes DESC, carrier LIMIT 8"""
 QUARANTINE_SQL = """\
 SELECT reason, COUNT(*) AS events, MIN(message) AS example
 FROM eventmill.quarantine GROUP BY reason ORDER BY events DESC, reason"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from eventmill.cli.demo.job import Outcome
 
 _BAR_CELLS = 24
+_CLEAR_LINE = "\r\x1b[2K"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -26,20 +28,24 @@ class Report:
 
     def __init__(self) -> None:
         self._out = Console(highlight=False)
-        self._progress = Console(stderr=True, highlight=False)
+        self._has_line = False
 
     def step(self, name: str, done: int, total: int) -> None:
         """Tell how far a step is; replaces the line before on a terminal, else says nothing."""
-        if not self._progress.is_terminal:
+        if not sys.stderr.isatty():
             return
         share = f" {done:,} of {total:,} {bar(done / total)}" if total else ""
-        self._progress.print(f"\r\x1b[2K{name} …{share}", end="", markup=False)
+        sys.stderr.write(f"{_CLEAR_LINE}{name} …{share}")
+        sys.stderr.flush()
+        self._has_line = True
 
     def say(self, text: str) -> None:
         """Write a line."""
-        if self._progress.is_terminal:
-            self._progress.print("\r\x1b[2K", end="", markup=False)
-        self._out.print(text, markup=False)
+        if self._has_line:
+            sys.stderr.write(_CLEAR_LINE)
+            sys.stderr.flush()
+            self._has_line = False
+        self._out.print(text, markup=False, soft_wrap=True)
 
     def show(self, outcome: Outcome) -> None:
         """Write the answers, the quarantine, the accounts and the times."""
@@ -49,7 +55,7 @@ class Report:
         self._accounts(outcome)
 
     def _storm(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        table = _table("Cancelled flights around the blizzard of 9 February 2013")
+        table = self._table("Cancelled flights around the blizzard of 9 February 2013")
         for name in ("day", "flights", "cancelled"):
             table.add_column(name, justify="left" if name == "day" else "right")
         table.add_column("share")
@@ -64,7 +70,7 @@ class Report:
         self._out.print(table)
 
     def _carriers(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        table = _table("One departure in twenty was later than this, by airline")
+        table = self._table("One departure in twenty was later than this, by airline")
         table.add_column("carrier")
         table.add_column("flights", justify="right")
         table.add_column("minutes")
@@ -77,7 +83,7 @@ class Report:
         self._out.print(table)
 
     def _quarantine(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        table = _table("Quarantine: rejected events, whole, with the reason")
+        table = self._table("Quarantine: rejected events, whole, with the reason")
         table.add_column("reason")
         table.add_column("events", justify="right")
         table.add_column("for example")
@@ -85,11 +91,16 @@ class Report:
             table.add_row(row["reason"], f"{row['events']:,}", row["example"])
         self._out.print(table)
 
+    def _table(self, title: str) -> Table:
+        """Write the title of a table, and return the table to fill."""
+        self.say(f"\n{title}")
+        return Table(box=None, pad_edge=False, header_style="dim")
+
     def _accounts(self, outcome: Outcome) -> None:
         accounts = outcome.accounts
         verdict = "the store counts the same" if not outcome.differences else "THEY DIFFER"
         self.say(
-            f"Accounts: {accounts.sent:,} sent = {accounts.accepted:,} accepted"
+            f"\nAccounts: {accounts.sent:,} sent = {accounts.accepted:,} accepted"
             f" + {accounts.duplicates:,} duplicates + {accounts.quarantined:,} quarantined;"
             f" {verdict}"
         )
@@ -101,7 +112,3 @@ class Report:
             self.say("Own tests: no checkout, or no run of its tests; ops.test_results is empty")
         times = ", ".join(f"{name} {spent:.1f} s" for name, spent in outcome.step_seconds.items())
         self.say(f"Time: {times}")
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)

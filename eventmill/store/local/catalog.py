@@ -74,6 +74,10 @@ class TableCache:
             raise TableNotFoundError(self._not_found(table))
         return found
 
+    def forget(self) -> None:
+        """Look at the store again before the next answer: this process has changed it."""
+        self._looked_at = float("-inf")
+
     def all(self) -> list[LiveTable]:
         """Return every table as it is now, the store's own included, ascending by name."""
         return list(self._current(fresh=True).values())

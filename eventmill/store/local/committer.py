@@ -22,7 +22,8 @@ from eventmill.base.clock import Clock
 from eventmill.base.errors import BackPressureError, EventmillError, UnavailableError
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.frame import encode_head
-from eventmill.store.local.log import LogBrokenError, TableLog
+from eventmill.store.local.gathering import Finish
+from eventmill.store.local.log import TableLog
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch, encode_payload
 
@@ -43,9 +44,9 @@ class Submission:
     batch: Batch
     keys: Sequence[bytes]
     """16-byte hashes of the insert IDs, in order."""
-    answer: Callable[[Sequence[int], EventmillError | None], None]
+    finish: Finish
     """Called once, from the committer's thread: with the places of duplicates in ``batch``,
-    ascending, or with the error. Must not raise or block."""
+    ascending, or with the error."""
     duplicates: Sequence[int] = ()
 
 
@@ -84,7 +85,6 @@ class TableCommitter:
         self._wake = threading.Condition()
         self._closing = False
         self._seal_wanted: list[Future[bool]] = []
-        self._broken = False
         self.groups = 0
         """Groups committed since the start; with the rows, a test sees that grouping happened."""
         self._recover()
@@ -102,7 +102,7 @@ class TableCommitter:
         return self._log.open_bytes
 
     def submit(self, submission: Submission) -> None:
-        """Queue a batch; its ``answer`` is called when it is synced or refused.
+        """Queue a batch; its ``finish`` is called when it is synced or refused.
 
         Raises:
             BackPressureError: too much is waiting already.
@@ -192,21 +192,20 @@ class TableCommitter:
     def _commit(self, group: Sequence[Submission]) -> None:
         now = self._clock.now()
         try:
-            if self._broken:
+            if self._log.is_broken:
                 self._recover()
             self._window.expire(now)
             self._write(group, now)
         except BaseException as error:
             # Whoever waits must hear of it, whatever it is; the thread lives on.
-            self._broken = self._broken or isinstance(error, LogBrokenError)
             if not isinstance(error, EventmillError):
                 _logger.exception("committing failed")
                 error = UnavailableError(f"committing failed: {error!r}")
             for submission in group:
-                submission.answer((), error)
+                submission.finish((), error)
             return
         for submission in group:
-            submission.answer(submission.duplicates, None)
+            submission.finish(submission.duplicates, None)
 
     def _write(self, group: Sequence[Submission], now: float) -> None:
         parts: list[bytes] = []
@@ -254,7 +253,6 @@ class TableCommitter:
                     self._window.restore(hash_ids(ids.insert_ids, self._seed), stored_at)
         self._restore()
         self._opened_at = None
-        self._broken = False
 
 
 def _without(batch: Batch, duplicates: Sequence[int]) -> bytes:

@@ -82,7 +82,12 @@ class DedupWindow:
     @staticmethod
     def _repeats_within(keys: Sequence[bytes]) -> Sequence[int]:
         seen: set[bytes] = set()
-        return [i for i, key in enumerate(keys) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        repeats = []
+        for index, key in enumerate(keys):
+            if key in seen:
+                repeats.append(index)
+            seen.add(key)
+        return repeats
 
 
 def hash_ids(insert_ids: Iterable[bytes], seed: int) -> list[bytes]:

@@ -51,6 +51,8 @@ class TableLog:
         self._segment_bytes = segment_bytes
         self._open: _OpenSegment | None = None
         self._must_roll = False
+        self.is_broken = True
+        """Whether the log must be recovered before anything is appended again."""
 
     @property
     def open_bytes(self) -> int:
@@ -69,6 +71,7 @@ class TableLog:
         that the manifest does not list are listed when they hold a frame and removed otherwise,
         and damaged stretches are copied to the table's ``damaged`` folder.
         """
+        self.is_broken = True
         with disk_errors("opening the log"):
             self._disk.folder(self._layout.log(self._table))
             listed = {segment.number: segment for segment in self._manifest.segments(self._uid)}
@@ -80,6 +83,7 @@ class TableLog:
                 continue
             sealed = number in listed and listed[number].state == "sealed"
             yield from self._recover_segment(number, sealed=sealed)
+        self.is_broken = False
 
     def append(self, parts: Sequence[bytes], rows: int) -> None:
         """Write ``parts``, whole frames with ``rows`` events in all, and sync.
@@ -87,14 +91,14 @@ class TableLog:
         Promise: on return they survive a power cut. When it raises, none of them is in the log.
 
         Raises:
-            TransientError: the disk refused; the log stands as it stood before. LogBrokenError
-                when even that could not be made sure of: recover before the next append.
+            TransientError: the disk refused; the log stands as it stood before, or, where even
+                that could not be made sure of, ``is_broken`` is set.
         """
         if self._open is None or self._must_roll or self._open.bytes >= self._segment_bytes:
             self._roll()
         segment = self._open
         if segment is None:
-            raise LogBrokenError("the log has no open segment")
+            raise UnavailableError(f"the log of {self._table} has no open segment")
         try:
             with disk_errors("in the log"):
                 size = self._disk.write(segment.fd, parts)
@@ -165,7 +169,8 @@ class TableLog:
             self._disk.sync(segment.fd)
         except OSError as error:
             self._close_file()
-            raise LogBrokenError(
+            self.is_broken = True
+            raise UnavailableError(
                 f"the log of {self._table} could not be cut back to its last synced frame: {error}"
             ) from error
 
@@ -230,10 +235,6 @@ class TableLog:
                 self._disk.sync(fd)
             finally:
                 os.close(fd)
-
-
-class LogBrokenError(TransientError):
-    """The log must be recovered before anything is appended again."""
 
 
 def is_torn_tail(stretch: bytes) -> bool:

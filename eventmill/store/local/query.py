@@ -115,7 +115,7 @@ class QueryRoom:
         )
 
     def _source(self, table: TableId, translation: Translation, *, with_rows: bool) -> Source:
-        live = self._cache.find(table)
+        live = self._cache.find(table, fresh=True)
         tail = self._tail(live)
         with self._manifest_lock, self._manifest.reading():
             segments = self._manifest.segments(live.uid)

@@ -8,12 +8,13 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import (
     AccessError,
+    EventmillError,
     SchemaConflictError,
     TableNotFoundError,
     UnavailableError,
@@ -36,7 +37,7 @@ from eventmill.store.quarantine import OWN_DATASET, QUARANTINE, quarantine_spec
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import Features
+from eventmill.wire.sink import Answer, Features
 from eventmill.wire.verdict import Verdict
 
 _logger = logging.getLogger("eventmill.store")
@@ -157,23 +158,31 @@ class LocalStore:
 
     def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
         """Store one batch and wait until it is synced (see ``wire.sink.Sink.put``)."""
+        waiting: SimpleQueue[tuple[Verdict | None, EventmillError | None]] = SimpleQueue()
+        self.submit(batch, lambda verdict, error: waiting.put((verdict, error)))
         try:
-            return self.submit(batch).result(timeout_seconds)
-        except TimeoutError as error:
+            verdict, error = waiting.get(timeout=timeout_seconds)
+        except Empty:
             raise UnavailableError(
                 f"the batch was not synced within {timeout_seconds:g} s; it may still be"
-            ) from error
+            ) from None
+        if verdict is None:
+            raise error or UnavailableError("the batch was given no verdict")
+        return verdict
 
-    def submit(self, batch: Batch) -> Future[Verdict]:
+    def submit(self, batch: Batch, answer: Answer) -> None:
         """Begin to store one batch (see ``wire.sink.SubmittingSink``)."""
         if batch.table.dataset == OWN_DATASET:
             raise AccessError(f"{batch.table} is kept by the store itself")
-        return self._writing().submit(batch)
+        self._writing().submit(batch, answer)
 
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
         """Keep rejected events; on return they are synced, once each."""
-        for future in self._writing().quarantine(events):
-            future.result()
+        waiting: SimpleQueue[EventmillError | None] = SimpleQueue()
+        self._writing().quarantine(events, lambda _, error: waiting.put(error))
+        error = waiting.get()
+        if error is not None:
+            raise error
 
     def seal(self) -> int:
         """Hand every open segment over to compaction; return how many held rows."""
@@ -203,7 +212,10 @@ class LocalStore:
             raise SchemaConflictError(
                 f"dataset {OWN_DATASET} is kept by the store itself: choose another name"
             )
-        return self._apply(spec, expected_version, is_own=False)
+        try:
+            return self._apply(spec, expected_version, is_own=False)
+        finally:
+            self._cache.forget()
 
     def drop(self, table: TableId) -> None:
         """Remove a table with its rows; TableNotFoundError when there is none."""
@@ -214,6 +226,7 @@ class LocalStore:
         writers.forget(live.uid)
         with self._admin_lock, self._admin.writing():
             self._admin.delete_table(live.uid)
+        self._cache.forget()
         self._set_aside(table, f"dropped-{live.uid}", remove=True)
 
     # -- answers out ----------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -12,12 +11,15 @@ from eventmill.store.admission import Admission, Judgement
 from eventmill.store.local.catalog import LiveTable
 from eventmill.store.local.committer import Submission, TableCommitter
 from eventmill.store.local.dedup import hash_ids
+from eventmill.store.local.gathering import Finish, Gathering
 from eventmill.store.quarantine import rejected_events
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.sink import Answer
 from eventmill.wire.verdict import Verdict
 
-QuarantineCall = Callable[[Sequence[QuarantinedEvent]], Sequence["Future[Verdict]"]]
+QuarantineCall = Callable[[Sequence[QuarantinedEvent], Finish], None]
+"""Keeps rejected events and tells when they are synced, without places; never raises."""
 
 _LOOK_SECONDS = 0.25
 """How often the manifest is asked how much waits for compaction."""
@@ -53,27 +55,34 @@ class TableWriter:
         self._committer.version = live.table.version
         self.live = live
 
-    def submit(self, batch: Batch) -> Future[Verdict]:
-        """Begin to store ``batch``; see ``wire.sink.SubmittingSink``.
+    def submit(self, batch: Batch, answer: Answer) -> None:
+        """Begin to store ``batch``; ``answer`` is called once, with its verdict or error.
 
         Raises:
             BackPressureError: compaction is behind, or too much waits to be synced.
         """
         self._check_back_pressure()
         judgement = self._admission.judge(batch)
-        future: Future[Verdict] = Future()
-        if judgement.rejected:
-            self._submit_parts(batch, judgement, future)
-            return future
+        if judgement is not None:
+            self._submit_parts(batch, judgement, answer)
+            return
+        count = batch.count
 
-        def answer(duplicates: Sequence[int], error: EventmillError | None) -> None:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(Verdict(batch.count, tuple(duplicates)))
+        def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
+            answer(None if error else Verdict(count, tuple(duplicates)), error)
 
-        self._commit(batch, answer)
-        return future
+        self._commit(batch, finish)
+
+    def submit_own(self, batch: Batch, finish: Finish) -> None:
+        """Begin to store events that the store itself made: they are not judged.
+
+        A rejected event may be larger than an event may be, and is kept all the same.
+
+        Raises:
+            BackPressureError: as in ``submit``.
+        """
+        self._check_back_pressure()
+        self._commit(batch, finish)
 
     def seal(self) -> Future[bool]:
         """Hand the open segment over to compaction; the future says whether there was one."""
@@ -83,24 +92,28 @@ class TableWriter:
         """Commit what waits and stop."""
         self._committer.close()
 
-    def _commit(
-        self, batch: Batch, answer: Callable[[Sequence[int], EventmillError | None], None]
-    ) -> None:
-        self._committer.submit(Submission(batch, hash_ids(batch.insert_ids, self._seed), answer))
+    def _commit(self, batch: Batch, finish: Finish) -> None:
+        self._committer.submit(Submission(batch, hash_ids(batch.insert_ids, self._seed), finish))
 
-    def _submit_parts(self, batch: Batch, judgement: Judgement, future: Future[Verdict]) -> None:
+    def _submit_parts(self, batch: Batch, judgement: Judgement, answer: Answer) -> None:
         """Answer when both the good events and the rejected ones are synced."""
-        parts = list(self._quarantine(rejected_events(batch, judgement.rejected)))
-        gathered = _Gathered(batch.count, judgement, future, 1 + len(parts))
-        for part in parts:
-            part.add_done_callback(lambda done: gathered.finish((), done.exception()))
-        if judgement.kept is None:
-            gathered.finish((), None)
-            return
-        try:
-            self._commit(judgement.kept, gathered.finish)
-        except EventmillError as error:
-            gathered.finish((), error)
+
+        def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
+            if error is not None:
+                answer(None, error)
+                return
+            repeated = tuple(judgement.kept_indexes[index] for index in duplicates)
+            answer(Verdict(batch.count, repeated, judgement.rejected), None)
+
+        parts = Gathering(finish)
+        self._quarantine(rejected_events(batch, judgement.rejected), parts.part())
+        if judgement.kept is not None:
+            part = parts.part()
+            try:
+                self._commit(judgement.kept, part)
+            except EventmillError as error:
+                part((), error)
+        parts.all_begun()
 
     def _check_back_pressure(self) -> None:
         now = self._clock.monotonic()
@@ -113,35 +126,3 @@ class TableWriter:
                 f" limit is {self._sealed_bytes_max:,}",
                 retry_after_seconds=1.0,
             )
-
-
-class _Gathered:
-    """The verdict of a batch whose parts are committed separately."""
-
-    def __init__(
-        self, count: int, judgement: Judgement, future: Future[Verdict], waiting: int
-    ) -> None:
-        self._count = count
-        self._judgement = judgement
-        self._future = future
-        self._waiting = waiting
-        self._duplicates: Sequence[int] = ()
-        self._error: BaseException | None = None
-        self._lock = threading.Lock()
-
-    def finish(self, duplicates: Sequence[int], error: BaseException | None) -> None:
-        """Note that one part is done; the last one answers."""
-        with self._lock:
-            self._waiting -= 1
-            self._error = self._error or error
-            self._duplicates = self._duplicates or duplicates
-            if self._waiting:
-                return
-        if self._error is not None:
-            self._future.set_exception(self._error)
-            return
-        places = self._judgement.kept_indexes
-        duplicates = self._duplicates
-        if places is not None:
-            duplicates = [places[index] for index in duplicates]
-        self._future.set_result(Verdict(self._count, tuple(duplicates), self._judgement.rejected))

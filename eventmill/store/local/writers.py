@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 
 from eventmill.base.clock import Clock
-from eventmill.base.errors import CorruptStoreError, UnavailableError
+from eventmill.base.errors import CorruptStoreError, EventmillError, UnavailableError
 from eventmill.schema.table import TableId
 from eventmill.store.local.catalog import LiveTable, TableCache
 from eventmill.store.local.committer import TableCommitter
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.disk import Disk
+from eventmill.store.local.gathering import Finish, Gathering
 from eventmill.store.local.lake import read_insert_ids_by_hour
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.log import TableLog
@@ -22,6 +22,7 @@ from eventmill.store.local.writer import TableWriter
 from eventmill.store.quarantine import QUARANTINE, quarantine_batches
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
+from eventmill.wire.sink import Answer
 from eventmill.wire.verdict import Verdict
 
 
@@ -54,14 +55,28 @@ class Writers:
         self._lock = threading.Lock()
         self._closed = False
 
-    def submit(self, batch: Batch) -> Future[Verdict]:
+    def submit(self, batch: Batch, answer: Answer) -> None:
         """Begin to store ``batch`` in its table."""
-        return self._writer(batch.table).submit(batch)
+        writer = self._writer(batch.table)
+        if batch.fingerprint not in writer.live.fingerprints:
+            # Perhaps the table has just been changed to the sender's definition.
+            writer = self._writer(batch.table, fresh=True)
+        writer.submit(batch, answer)
 
-    def quarantine(self, events: Sequence[QuarantinedEvent]) -> list[Future[Verdict]]:
-        """Begin to keep ``events``; each future ends when a part of them is synced."""
-        writer = self._writer(QUARANTINE)
-        return [writer.submit(batch) for batch in quarantine_batches(events, self._clock)]
+    def quarantine(self, events: Sequence[QuarantinedEvent], finish: Finish) -> None:
+        """Begin to keep ``events``; ``finish`` is told when all are synced, or the first error."""
+        parts = Gathering(finish)
+        try:
+            writer = self._writer(QUARANTINE)
+            for batch in quarantine_batches(events, self._clock):
+                part = parts.part()
+                try:
+                    writer.submit_own(batch, part)
+                except EventmillError as error:
+                    part((), error)
+        except EventmillError as error:
+            parts.part()((), error)
+        parts.all_begun()
 
     def seal(self) -> int:
         """Seal every open segment; return how many there were."""
@@ -91,8 +106,8 @@ class Writers:
         with self._watch_lock:
             self._watch.close()
 
-    def _writer(self, table: TableId) -> TableWriter:
-        live = self._cache.find(table)
+    def _writer(self, table: TableId, *, fresh: bool = False) -> TableWriter:
+        live = self._cache.find(table, fresh=fresh)
         writer = self._writers.get(live.uid)
         if writer is None:
             with self._lock:

@@ -30,7 +30,7 @@ def test_the_reference_page_lists_exactly_the_catalogue():
     rows = dict(re.findall(r"^\| `(eventmill_\w+)` \| (.*) \|$", page, re.MULTILINE))
     expected = {
         metric.value: " | ".join(
-            (d.kind.value, d.unit, ", ".join(f"`{label}`" for label in d.labels) or "–", d.help)
+            (d.kind.value, d.unit, ", ".join(f"`{label}`" for label in d.labels) or "none", d.help)
         )
         for metric, d in CATALOGUE.items()
     }

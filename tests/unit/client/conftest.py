@@ -23,6 +23,7 @@ class ListSink:
         self.batches = []
         self.quarantined = []
         self.errors = []
+        self.describe_error = None
         self.timeouts = []
         self.table = Table(build_spec(), 1, 0.0, 0.0)
         self.arrived = threading.Event()
@@ -40,13 +41,17 @@ class ListSink:
                 raise error
         self.batches.append(batch)
         duplicates = []
-        for index, (insert_id, event) in enumerate(zip(batch.insert_ids, batch.events)):
+        for index, (insert_id, event) in enumerate(
+            zip(batch.insert_ids, batch.events, strict=True)
+        ):
             if insert_id in self.rows:
                 duplicates.append(index)
             self.rows[insert_id] = event
         return Verdict(batch.count, tuple(duplicates))
 
     def describe(self, table):
+        if self.describe_error:
+            raise self.describe_error
         if table != BUILDS:
             raise TableNotFoundError(f"there is no table {table}")
         return self.table

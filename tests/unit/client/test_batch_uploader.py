@@ -143,14 +143,12 @@ def test_what_does_not_fit_is_told_to_the_caller(uploader_of, sink):
 
 def test_dicts_staged_before_the_schema_is_known_are_judged_when_it_is(uploader_of, sink):
     events = uploader_of()
-    describe, sink.describe = sink.describe, lambda table: (_ for _ in ()).throw(
-        UnavailableError("down")
-    )
+    sink.describe_error = UnavailableError("down")
     events.stage({"name": "a"}, insert_id="1")
     events.stage({"seconds": "x"}, insert_id="2")
     events.stage({"name": "c"}, insert_id="3")
     assert events.flush(0.05) == 3
-    sink.describe = describe
+    sink.describe_error = None
     assert events.flush(WAIT) == 0
     assert list(sink.rows) == [b"1", b"3"]
     assert [(e.insert_id, e.reason) for e in sink.quarantined] == [("2", Reason.WRONG_TYPE)]

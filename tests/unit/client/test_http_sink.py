@@ -180,7 +180,10 @@ def test_a_request_that_must_not_be_repeated_goes_on_a_new_connection(script):
 
 
 def test_a_server_that_is_not_there_is_unavailable():
-    with HttpSink("http://127.0.0.1:1") as sink, pytest.raises(UnavailableError, match="127.0.0.1"):
+    with (
+        HttpSink("http://127.0.0.1:1") as sink,
+        pytest.raises(UnavailableError, match=r"127\.0\.0\.1"),
+    ):
         sink.put(build_batch("a"))
 
 
@@ -262,7 +265,15 @@ def test_reports_to_quarantine_keep_to_the_limit_of_a_body(script, sink):
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:80", "ftp://x", "http://", "http://x:y", "http://x:99999", "http://u:p@x", "http://x?a"],
+    [
+        "127.0.0.1:80",
+        "ftp://x",
+        "http://",
+        "http://x:y",
+        "http://x:99999",
+        "http://u:p@x",
+        "http://x?a",
+    ],
 )
 def test_a_url_that_is_none_of_a_server_is_refused(url):
     with pytest.raises(UsageError):
@@ -325,4 +336,6 @@ def test_the_sending_library_imports_fast_and_little():
             seconds.append(time.perf_counter() - begun)
         return min(seconds)
 
-    assert best_seconds(program.partition("\n")[0]) - best_seconds("pass") < 0.080
+    imports = program.partition("\n")[0]
+    # A busy machine makes it slower, nothing makes it faster: the best of some rounds counts.
+    assert any(best_seconds(imports) - best_seconds("pass") < 0.080 for _ in range(5))

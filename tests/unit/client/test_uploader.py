@@ -180,7 +180,9 @@ def test_a_sink_that_cannot_describe_takes_messages_but_no_dicts(sink):
         uploader.put({"name": "a"})
 
 
-@pytest.mark.parametrize("insert_ids", ["", ["a"], ["a", ""], ["a", "x" * 129], ["a", "\ud800"], [1, 2]])
+@pytest.mark.parametrize(
+    "insert_ids", ["", ["a"], ["a", ""], ["a", "x" * 129], ["a", "\ud800"], [1, 2]]
+)
 def test_insert_ids_that_make_no_sense_are_a_usage_error(uploader, sink, insert_ids):
     with pytest.raises(UsageError):
         uploader.put([Build(), Build()], insert_ids=insert_ids)
@@ -214,9 +216,7 @@ def test_a_cut_loses_nothing_keeps_order_and_limits(sizes, events_max, bytes_max
     assert [index for part in parts for index in part] == list(range(len(sizes)))
     previous = None
     for part in parts:
-        batch = Batch.build(
-            BUILDS, "", ids[part.start : part.stop], events[part.start : part.stop]
-        )
+        batch = Batch.build(BUILDS, "", ids[part.start : part.stop], events[part.start : part.stop])
         assert 1 <= batch.count <= events_max
         assert len(batch.payload) <= bytes_max
         if previous is not None:  # the next event did not fit any more

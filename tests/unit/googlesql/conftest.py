@@ -122,9 +122,7 @@ class Asked:
         self.rows = list(zip(*columns, strict=True)) if columns else []
 
 
-def run(
-    translation: Translation, tables: Mapping[TableId, pa.Table] | None = None
-) -> Asked:
+def run(translation: Translation, tables: Mapping[TableId, pa.Table] | None = None) -> Asked:
     """Run a translation as the executor does."""
     with duckdb.connect(config={"enable_external_access": "false"}) as db:
         db.execute("SET TimeZone = 'UTC'")

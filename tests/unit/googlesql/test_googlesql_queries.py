@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 CASES: list[tuple[str, list[tuple]]] = [
@@ -47,13 +49,18 @@ CASES: list[tuple[str, list[tuple]]] = [
     ),
     (
         "SELECT repo, id, team FROM ci.builds FULL JOIN ci.repos USING (repo) ORDER BY id, repo",
-        [("old", None, "none"), ("app", 1, "web"), ("app", 2, "web"), ("lib", 3, None)]
-        + [(None, 4, None)],
+        [
+            ("old", None, "none"),
+            ("app", 1, "web"),
+            ("app", 2, "web"),
+            ("lib", 3, None),
+            (None, 4, None),
+        ],
     ),
     ("SELECT COUNT(*) FROM ci.builds CROSS JOIN ci.repos", [(8,)]),
     ("SELECT COUNT(*) FROM ci.builds, ci.repos", [(8,)]),
     (
-        "SELECT a.id, b.id FROM ci.builds a, ci.builds b WHERE a.id = b.id - 3",
+        "SELECT a.id, b.id AS other FROM ci.builds a, ci.builds b WHERE a.id = b.id - 3",
         [(1, 4)],
     ),
     # UNNEST
@@ -62,8 +69,10 @@ CASES: list[tuple[str, list[tuple]]] = [
         [(1, "lint"), (1, "test"), (3, "test")],
     ),
     (
-        "SELECT b.id, s.name, o FROM ci.builds AS b, UNNEST(b.steps) AS s WITH OFFSET AS o"
-        " ORDER BY 1, 3",
+        (
+            "SELECT b.id, s.name, o FROM ci.builds AS b, UNNEST(b.steps) AS s WITH OFFSET AS o"
+            " ORDER BY 1, 3"
+        ),
         [(1, "lint", 0), (1, "test", 1), (3, "test", 0)],
     ),
     (
@@ -104,36 +113,60 @@ CASES: list[tuple[str, list[tuple]]] = [
         [("x", 1), ("y", 2)],
     ),
     (
-        "SELECT a + 1 FROM UNNEST(ARRAY<STRUCT<a INT64, b STRING>>[(1, 'x'), (2, NULL)])"
-        " WHERE b IS NULL",
+        (
+            "SELECT a + 1 FROM UNNEST(ARRAY<STRUCT<a INT64, b STRING>>[(1, 'x'), (2, NULL)])"
+            " WHERE b IS NULL"
+        ),
         [(3,)],
     ),
-    # subqueries
-    ("SELECT id FROM ci.builds WHERE repo IN (SELECT repo FROM ci.repos) ORDER BY id", [(1,), (2,)]),
     (
-        "SELECT repo FROM ci.repos r WHERE NOT EXISTS"
-        " (SELECT 1 FROM ci.builds b WHERE b.repo = r.repo)",
+        "SELECT t.a, e FROM UNNEST([STRUCT(1 AS a, [5, 6] AS b)]) AS t, t.b AS e ORDER BY e",
+        [(1, 5), (1, 6)],
+    ),
+    ("SELECT steps FROM (SELECT [1, 2] AS steps) AS q, q.steps ORDER BY 1", [(1,), (2,)]),
+    (
+        "SELECT steps.name FROM ci.builds b, b.steps ORDER BY steps.ms",
+        [("lint",), ("test",), ("test",)],
+    ),
+    # subqueries
+    (
+        "SELECT id FROM ci.builds WHERE repo IN (SELECT repo FROM ci.repos) ORDER BY id",
+        [(1,), (2,)],
+    ),
+    (
+        (
+            "SELECT repo FROM ci.repos r WHERE NOT EXISTS"
+            " (SELECT 1 FROM ci.builds b WHERE b.repo = r.repo)"
+        ),
         [("old",)],
     ),
     ("SELECT (SELECT MAX(id) FROM ci.builds)", [(4,)]),
     (
-        "SELECT id, (SELECT COUNT(*) FROM UNNEST(steps) s WHERE s.ms >= 30) FROM ci.builds"
-        " ORDER BY id",
+        (
+            "SELECT id, (SELECT COUNT(*) FROM UNNEST(steps) s WHERE s.ms >= 30) FROM ci.builds"
+            " ORDER BY id"
+        ),
         [(1, 1), (2, 0), (3, 1), (4, 0)],
     ),
     (
-        "SELECT id FROM ci.builds WHERE EXISTS (SELECT 1 FROM UNNEST(steps) s WHERE s.name ="
-        " 'lint')",
+        (
+            "SELECT id FROM ci.builds WHERE EXISTS (SELECT 1 FROM UNNEST(steps) s WHERE s.name ="
+            " 'lint')"
+        ),
         [(1,)],
     ),
     (
-        "SELECT ARRAY(SELECT s.name FROM UNNEST(steps) s ORDER BY s.ms DESC) FROM ci.builds"
-        " ORDER BY id",
+        (
+            "SELECT ARRAY(SELECT s.name FROM UNNEST(steps) s ORDER BY s.ms DESC) FROM ci.builds"
+            " ORDER BY id"
+        ),
         [(["test", "lint"],), ([],), (["test"],), ([],)],
     ),
     (
-        "SELECT ARRAY(SELECT AS STRUCT s.name, o AS place FROM UNNEST(steps) s WITH OFFSET o"
-        " ORDER BY o) FROM ci.builds WHERE id = 1",
+        (
+            "SELECT ARRAY(SELECT AS STRUCT s.name, o AS place FROM UNNEST(steps) s WITH OFFSET o"
+            " ORDER BY o) FROM ci.builds WHERE id = 1"
+        ),
         [([{"name": "lint", "place": 0}, {"name": "test", "place": 1}],)],
     ),
     ("SELECT n FROM (SELECT COUNT(*) AS n FROM ci.builds)", [(4,)]),
@@ -163,30 +196,43 @@ CASES: list[tuple[str, list[tuple]]] = [
         [(None, 1), ("app", 2), ("lib", 1)],
     ),
     (
-        "SELECT UPPER(repo) AS repo, COUNT(*) AS n FROM ci.builds GROUP BY repo ORDER BY n DESC,"
-        " repo LIMIT 1",
+        (
+            "SELECT UPPER(repo) AS repo, COUNT(*) AS n FROM ci.builds GROUP BY repo ORDER BY n"
+            " DESC, repo LIMIT 1"
+        ),
         [("APP", 2)],
     ),
     (
-        "SELECT TIMESTAMP_TRUNC(ts, YEAR) AS ts, COUNT(*) AS n FROM ci.builds WHERE ts IS NOT NULL"
-        " GROUP BY ts HAVING n > 1",
-        [(__import__("datetime").datetime(2024, 1, 1, tzinfo=__import__("datetime").UTC), 3)],
+        (
+            "SELECT TIMESTAMP_TRUNC(ts, YEAR) AS ts, COUNT(*) AS n FROM ci.builds WHERE ts IS NOT"
+            " NULL GROUP BY ts HAVING n > 1"
+        ),
+        [(datetime(2024, 1, 1, tzinfo=UTC), 3)],
     ),
     ("SELECT repo, COUNT(*) FROM ci.builds GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1", [("app", 2)]),
-    ("SELECT repo, COUNT(*) AS n FROM ci.builds GROUP BY ALL ORDER BY n DESC LIMIT 1", [("app", 2)]),
     (
-        "SELECT repo, COUNT(*) AS n FROM ci.builds WHERE repo IS NOT NULL GROUP BY ROLLUP(repo)"
-        " ORDER BY n DESC, repo",
+        "SELECT repo, COUNT(*) AS n FROM ci.builds GROUP BY ALL ORDER BY n DESC LIMIT 1",
+        [("app", 2)],
+    ),
+    (
+        (
+            "SELECT repo, COUNT(*) AS n FROM ci.builds WHERE repo IS NOT NULL GROUP BY ROLLUP(repo)"
+            " ORDER BY n DESC, repo"
+        ),
         [(None, 3), ("app", 2), ("lib", 1)],
     ),
     (
-        "SELECT repo, GROUPING(repo) AS g, COUNT(*) AS n FROM ci.builds WHERE repo IS NOT NULL"
-        " GROUP BY GROUPING SETS ((repo), ()) ORDER BY g, repo",
+        (
+            "SELECT repo, GROUPING(repo) AS g, COUNT(*) AS n FROM ci.builds WHERE repo IS NOT NULL"
+            " GROUP BY GROUPING SETS ((repo), ()) ORDER BY g, repo"
+        ),
         [("app", 0, 2), ("lib", 0, 1), (None, 1, 3)],
     ),
     ("SELECT repo FROM ci.builds GROUP BY repo HAVING COUNT(*) > 1", [("app",)]),
-    ("SELECT repo, SUM(id) AS id FROM ci.builds GROUP BY repo HAVING id = 3 ORDER BY repo",
-     [("app", 3), ("lib", 3)]),
+    (
+        "SELECT repo, SUM(id) AS id FROM ci.builds GROUP BY repo HAVING id = 3 ORDER BY repo",
+        [("app", 3), ("lib", 3)],
+    ),
     # ORDER BY
     ("SELECT repo FROM ci.builds ORDER BY repo DESC, id", [("lib",), ("app",), ("app",), (None,)]),
     ("SELECT repo FROM ci.repos ORDER BY LENGTH(team) + 0, 1", [("app",), ("old",)]),
@@ -195,23 +241,31 @@ CASES: list[tuple[str, list[tuple]]] = [
     ("SELECT id FROM ci.builds ORDER BY id LIMIT 2 OFFSET 1", [(2,), (3,)]),
     # windows
     (
-        "SELECT id, ROW_NUMBER() OVER (PARTITION BY repo ORDER BY ts DESC) AS n FROM ci.builds"
-        " ORDER BY id",
+        (
+            "SELECT id, ROW_NUMBER() OVER (PARTITION BY repo ORDER BY ts DESC) AS n FROM ci.builds"
+            " ORDER BY id"
+        ),
         [(1, 2), (2, 1), (3, 1), (4, 1)],
     ),
     (
-        "SELECT x, RANK() OVER (ORDER BY x), DENSE_RANK() OVER (ORDER BY x) FROM"
-        " UNNEST([1, 1, 2]) x ORDER BY x",
+        (
+            "SELECT x, RANK() OVER (ORDER BY x), DENSE_RANK() OVER (ORDER BY x) FROM"
+            " UNNEST([1, 1, 2]) x ORDER BY x"
+        ),
         [(1, 1, 1), (1, 1, 1), (2, 3, 2)],
     ),
     (
-        "SELECT id, SUM(id) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM"
-        " ci.builds ORDER BY id",
+        (
+            "SELECT id, SUM(id) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM"
+            " ci.builds ORDER BY id"
+        ),
         [(1, 1), (2, 3), (3, 5), (4, 7)],
     ),
     (
-        "SELECT id, LAG(id) OVER w, LEAD(id, 2, -1) OVER w, FIRST_VALUE(id) OVER w FROM ci.builds"
-        " WINDOW w AS (ORDER BY id) ORDER BY id",
+        (
+            "SELECT id, LAG(id) OVER w, LEAD(id, 2, -1) OVER w, FIRST_VALUE(id) OVER w FROM"
+            " ci.builds WINDOW w AS (ORDER BY id) ORDER BY id"
+        ),
         [(1, None, 3, 1), (2, 1, 4, 1), (3, 2, -1, 1), (4, 3, -1, 1)],
     ),
     (
@@ -223,8 +277,10 @@ CASES: list[tuple[str, list[tuple]]] = [
         [(1, 4, 1), (2, 4, 1), (3, 4, 2), (4, 4, 2)],
     ),
     (
-        "SELECT id FROM ci.builds WHERE TRUE QUALIFY ROW_NUMBER() OVER (PARTITION BY repo ORDER BY"
-        " id DESC) = 1 ORDER BY id",
+        (
+            "SELECT id FROM ci.builds WHERE TRUE QUALIFY ROW_NUMBER() OVER (PARTITION BY repo"
+            " ORDER BY id DESC) = 1 ORDER BY id"
+        ),
         [(2,), (3,), (4,)],
     ),
     (
@@ -241,13 +297,18 @@ CASES: list[tuple[str, list[tuple]]] = [
     ),
     # the latest row of each group, as people write it
     (
-        "SELECT r.id FROM (SELECT ARRAY_AGG(b ORDER BY ts DESC LIMIT 1)[OFFSET(0)] AS r FROM"
-        " ci.builds b GROUP BY repo) ORDER BY 1",
+        (
+            "SELECT r.id FROM (SELECT ARRAY_AGG(b ORDER BY ts DESC LIMIT 1)[OFFSET(0)] AS r FROM"
+            " ci.builds b GROUP BY repo) ORDER BY 1"
+        ),
         [(2,), (3,), (4,)],
     ),
     # pseudo columns
     ("SELECT _insert_id FROM ci.builds WHERE id = 2", [("i2",)]),
-    ("SELECT *, _insert_id FROM ci.repos ORDER BY 3", [("app", "web", "r1"), ("old", "none", "r2")]),
+    (
+        "SELECT *, _insert_id FROM ci.repos ORDER BY 3",
+        [("app", "web", "r1"), ("old", "none", "r2")],
+    ),
     (
         "SELECT id FROM ci.builds WHERE _PARTITIONTIME >= TIMESTAMP '2024-02-01' ORDER BY id",
         [(3,), (4,)],
@@ -262,9 +323,7 @@ CASES: list[tuple[str, list[tuple]]] = [
 
 @pytest.mark.parametrize(("sql", "rows"), CASES, ids=[case[0] for case in CASES])
 def test_query_answers_as_googlesql_does(ask, sql, rows):
-    assert ask(sql).rows == rows or sorted(map(repr, ask(sql).rows)) == sorted(map(repr, rows)) and (
-        "ORDER BY" not in sql
-    )
+    assert ask(sql).rows == rows
 
 
 @pytest.mark.parametrize(
@@ -279,15 +338,10 @@ def test_query_answers_as_googlesql_does(ask, sql, rows):
         ("SELECT r.repo, r.team AS t FROM ci.repos r", ["repo", "t"]),
         ("SELECT * FROM UNNEST([STRUCT(1 AS a, 2 AS b)])", ["a", "b"]),
         ("SELECT * FROM UNNEST([1])", ["f0_"]),
-        ("SELECT b.by.* FROM (SELECT 1 AS x) b", None),
     ],
 )
 def test_columns_are_named_as_bigquery_names_them(ask, sql, names):
-    if names is None:
-        with pytest.raises(Exception, match="behind a path"):
-            ask(sql)
-    else:
-        assert ask(sql).names == names
+    assert ask(sql).names == names
 
 
 @pytest.mark.parametrize(

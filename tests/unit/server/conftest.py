@@ -1,13 +1,12 @@
 """A store of a few lines, so that the server is tested apart from every real one."""
 
 import threading
-from concurrent.futures import Future
 
 import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from eventmill.base.errors import SchemaConflictError, TableNotFoundError
+from eventmill.base.errors import EventmillError, SchemaConflictError, TableNotFoundError
 from eventmill.base.settings import ServerSettings
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table, TableStats
@@ -37,7 +36,9 @@ class TinyStore:
         self.describe(batch.table)
         self.batches.append(batch)
         duplicates, rejected = [], []
-        for index, (insert_id, event) in enumerate(zip(batch.insert_ids, batch.events)):
+        for index, (insert_id, event) in enumerate(
+            zip(batch.insert_ids, batch.events, strict=True)
+        ):
             if event == b"\xff":
                 problem = EventProblem(Reason.MALFORMED_EVENT, "", "not a message")
                 rejected.append(Rejection.of(index, insert_id.decode(), problem))
@@ -89,17 +90,16 @@ class TinyStore:
 class SubmittingStore(TinyStore):
     """Gives its verdicts from another thread, as a store with a group commit does."""
 
-    def submit(self, batch):
-        future = Future()
-
-        def answer():
+    def submit(self, batch, answer):
+        def judge():
             try:
-                future.set_result(self.put(batch))
-            except Exception as error:
-                future.set_exception(error)
+                verdict = self.put(batch)
+            except EventmillError as error:
+                answer(None, error)
+            else:
+                answer(verdict, None)
 
-        threading.Thread(target=answer).start()
-        return future
+        threading.Thread(target=judge).start()
 
 
 @pytest.fixture(params=[TinyStore, SubmittingStore], ids=["put", "submit"])

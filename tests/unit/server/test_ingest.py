@@ -1,5 +1,8 @@
+import asyncio
 import gzip
 import json
+import tracemalloc
+import zlib
 
 import pytest
 
@@ -9,7 +12,9 @@ from eventmill.base.errors import (
     UnavailableError,
 )
 from eventmill.base.metrics import Metric
+from eventmill.base.settings import ServerSettings
 from eventmill.schema.problem import Reason
+from eventmill.server.app import make_app
 from eventmill.testing.events import build, build_batch, build_type
 from eventmill.wire.batch import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, EVENT_BYTES_MAX
 from eventmill.wire.verdict_json import verdict_from_json
@@ -94,6 +99,30 @@ def test_a_body_without_a_length_is_refused_at_the_byte_that_is_too_many(client)
     assert client.app.state.metrics.value(Metric.BODY_BYTES_IN_FLIGHT) == 0
 
 
+def test_no_more_of_an_endless_body_is_read_than_the_limit(store):
+    app = make_app(store, ServerSettings())
+    pieces, sent = [], []
+
+    async def receive():
+        pieces.append(1)
+        assert len(pieces) < 100, "it reads on and on"
+        return {"type": "http.request", "body": b"x" * 1_000_000, "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": EVENTS,
+        "query_string": b"",
+        "headers": [(b"content-type", BATCH["Content-Type"].encode())],
+    }
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert len(pieces) == 10
+
+
 def test_a_gzip_body_is_inflated(client, store):
     payload = build_batch(*map(str, range(5000))).payload
     headers = {**BATCH, "Content-Encoding": "gzip"}
@@ -103,10 +132,17 @@ def test_a_gzip_body_is_inflated(client, store):
 
 
 def test_a_small_gzip_body_cannot_fill_the_memory(client):
-    bomb = gzip.compress(b"\0" * (BATCH_BYTES_MAX + 1))
-    assert len(bomb) < 20_000
-    answer = client.post(EVENTS, content=bomb, headers={**BATCH, "Content-Encoding": "gzip"})
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(b"\0" * 1_000_000) for _ in range(200)) + packer.flush()
+    assert len(bomb) < 400_000
+    tracemalloc.start()
+    try:
+        answer = client.post(EVENTS, content=bomb, headers={**BATCH, "Content-Encoding": "gzip"})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert answer.status_code == 413
+    assert peak < 3 * BATCH_BYTES_MAX
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b"xx" + b, lambda b: b + b"more"])
@@ -153,9 +189,7 @@ def test_what_time_may_mend_is_answered_with_when_to_come_again(
     either_store, client_of, error, status, retry_after
 ):
     either_store.error = error
-    answer = client_of(either_store).post(
-        EVENTS, content=build_batch("a").payload, headers=BATCH
-    )
+    answer = client_of(either_store).post(EVENTS, content=build_batch("a").payload, headers=BATCH)
     assert (answer.status_code, answer.headers["retry-after"]) == (status, retry_after)
     assert problem(answer)[1] == "no"
 
@@ -200,7 +234,9 @@ def test_bad_lines_are_quarantined_whole_and_good_ones_go_on(client, store):
     assert document["rejected"][2]["field"] == "nmae"
     assert [event.payload for event in store.quarantined] == lines[1:6]
     assert {(e.client, e.is_json) for e in store.quarantined} == {("curl/8", True)}
-    assert [e.insert_id for e in store.quarantined] == [r["insert_id"] for r in document["rejected"]]
+    assert [e.insert_id for e in store.quarantined] == [
+        r["insert_id"] for r in document["rejected"]
+    ]
 
 
 def test_indexes_of_the_store_are_given_their_place_in_the_request(client, store):

@@ -93,7 +93,7 @@ def test_json_has_columns_rows_and_statistics(client, all_types):
 
 def test_ndjson_has_one_row_a_line(client, all_types):
     answer = client.get(QUERY, params={"q": "x"}, headers={"Accept": "application/x-ndjson"})
-    assert [json.loads(line) for line in answer.text.splitlines()][0] == FIRST
+    assert json.loads(answer.text.splitlines()[0]) == FIRST
     assert answer.headers["content-type"] == "application/x-ndjson"
 
 
@@ -156,7 +156,6 @@ def test_no_query_gets_more_time_than_the_server_gives(client_of, store):
     [
         [],
         {},
-        {"sql": " "},
         {"sql": 1},
         {"sql": "x", "row_limit": -1},
         {"sql": "x", "row_limit": True},
@@ -174,7 +173,7 @@ def test_a_body_that_makes_no_sense_is_answered_with_400(client, store, body):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "?q=", "?q=x&format=xml", "?q=x&row_limit=y", "?q=x&limit=1", "?q=x&q=y"],
+    ["", "?format=csv", "?q=x&format=xml", "?q=x&row_limit=y", "?q=x&limit=1", "?q=x&q=y"],
 )
 def test_an_address_that_makes_no_sense_is_answered_with_400(client, address):
     answer = client.get(QUERY + address)
@@ -258,8 +257,10 @@ def test_queries_beyond_those_that_may_wait_are_told_to_come_again():
     queries = Queries(store, settings, BodyBudget(10, metrics), metrics)
     futures = []
     try:
-        for _ in range(2 + QUERIES_WAITING_MAX):
-            futures.append(queries._begin(Question("x", {}), threading.Event()))
+        futures.extend(
+            queries._begin(Question("x", {}), threading.Event())
+            for _ in range(2 + QUERIES_WAITING_MAX)
+        )
         with pytest.raises(BackPressureError):
             queries._begin(Question("x", {}), threading.Event())
         for _ in range(2):

@@ -20,7 +20,7 @@ EVENTS = "/api/v1/tables/contract.builds/events"
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_an_address_that_others_can_reach_is_refused_with_the_way_out(store, host):
-    with pytest.raises(UsageError, match="127.0.0.1"):
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1"):
         Server(store, ServerSettings(host=host, port=0))
 
 

@@ -129,7 +129,8 @@ def test_head_is_answered_like_get(client):
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:8484", "localhost", "LOCALHOST.:80", "[::1]:8484", "127.9.9.9", "a.localhost"]
+    "host",
+    ["127.0.0.1:8484", "localhost", "LOCALHOST.:80", "[::1]:8484", "127.9.9.9", "a.localhost"],
 )
 def test_names_of_this_machine_are_served(client, host):
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
@@ -143,7 +144,9 @@ def test_another_machines_name_is_refused(client, host):
     assert (answer.status_code, kind(answer)) == (421, "misdirected")
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"]
+)
 def test_pages_of_other_machines_are_refused(client, origin):
     answer = client.get("/healthz", headers={"Origin": origin})
     assert (answer.status_code, kind(answer)) == (403, "access")

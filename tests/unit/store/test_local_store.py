@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from queue import SimpleQueue
 
 import pytest
 from store_world import (
@@ -223,15 +224,16 @@ def test_a_duplicate_is_not_answered_before_the_first_of_its_kind_is_synced(fold
     with opened(folder, disk=disk) as store:
         store.put(builds_batch([0]))
         disk.fail = True
-        first = store.submit(builds_batch(range(1, 5)))
+        first, second = SimpleQueue(), SimpleQueue()
+        store.submit(builds_batch(range(1, 5)), lambda *answer: first.put(answer))
         assert entered.wait(10)
-        second = store.submit(builds_batch(range(1, 5)))
-        assert not second.done()
+        store.submit(builds_batch(range(1, 5)), lambda *answer: second.put(answer))
+        assert second.empty()
         disk.fail = False
         release.set()
         # The first failed and was stored nowhere, so the second is no duplicate of it.
-        assert first.exception(10) is not None
-        assert second.result(10).accepted == 4
+        assert first.get(timeout=10)[1] is not None
+        assert second.get(timeout=10)[0].accepted == 4
         assert len(stored_ids(store)) == 5
 
 
@@ -246,8 +248,10 @@ def test_concurrent_putters_share_syncs(folder):
     with opened(folder, disk=CountingDisk()) as store:
         store.put(builds_batch([0]))
         del syncs[:]
-        futures = [store.submit(builds_batch([n])) for n in range(1, 201)]
-        assert sum(f.result(10).accepted for f in futures) == 200
+        answers = SimpleQueue()
+        for number in range(1, 201):
+            store.submit(builds_batch([number]), lambda *answer: answers.put(answer))
+        assert sum(answers.get(timeout=10)[0].accepted for _ in range(200)) == 200
         assert 0 < len(syncs) < 100
 
 

@@ -7,6 +7,9 @@ joins that is never filled up with NULLs.
 
 from __future__ import annotations
 
+import functools
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +41,8 @@ class Subject:
     part: Part | None = None
     zoned: bool = False
     """Whether the part is cut in another zone than UTC."""
+    is_date: bool = False
+    """Whether what is compared is a DATE, not a TIMESTAMP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,17 @@ def _subject(node: exp.Expr) -> Subject | None:
     if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
         names = tuple(str(part.name) for part in node.parts)
         if names[-1].lower() in ("_partitiontime", "_partitiondate"):
-            return Subject((*names[:-1], "_ingested_at"), _DAY)
+            is_date = names[-1].lower() == "_partitiondate"
+            return Subject((*names[:-1], "_ingested_at"), _DAY, is_date=is_date)
         return Subject(names)
     if isinstance(node, exp.Cast) and not isinstance(node, exp.TryCast):
-        return _cut(node.this, _DAY) if node.args["to"].this == exp.DType.DATE else None
+        is_date = node.args["to"].this == exp.DType.DATE
+        return _cut(node.this, _DAY, is_date=True) if is_date else None
     if isinstance(node, exp.Extract):
         zoned = isinstance(node.expression, exp.AtTimeZone)
         inner = node.expression.this if zoned else node.expression
-        return _cut(inner, _DAY, zoned) if str(node.this.name).upper() == "DATE" else None
+        is_date = str(node.this.name).upper() == "DATE"
+        return _cut(inner, _DAY, zoned=zoned, is_date=True) if is_date else None
     if isinstance(node, exp.Anonymous):
         return _cut_by_call(str(node.this).upper(), list(node.expressions))
     return None
@@ -132,59 +140,65 @@ def _subject(node: exp.Expr) -> Subject | None:
 
 def _cut_by_call(name: str, args: Sequence[exp.Expr]) -> Subject | None:
     if name == "DATE" and len(args) in (1, 2):
-        return _cut(args[0], _DAY, zoned=len(args) == 2)
+        return _cut(args[0], _DAY, zoned=len(args) == 2, is_date=True)
     if name in ("TIMESTAMP_TRUNC", "DATE_TRUNC") and len(args) in (2, 3):
         try:
             part = part_of(args[1])
         except QueryError:
             return None
-        return _cut(args[0], part, zoned=len(args) == 3)
+        return _cut(args[0], part, zoned=len(args) == 3, is_date=name == "DATE_TRUNC")
     return None
 
 
-def _cut(node: exp.Expr, part: Part, zoned: bool = False) -> Subject | None:
+def _cut(
+    node: exp.Expr, part: Part, *, zoned: bool = False, is_date: bool = False
+) -> Subject | None:
     inner = _subject(node)
     if inner is None or part.name == "ISOYEAR":
         return None
     if inner.part is None:
-        return Subject(inner.names, part, zoned)
+        return Subject(inner.names, part, zoned, is_date)
     # A cut of a cut, such as DATE_TRUNC(DATE(ts), MONTH): a month begins where a day begins, so
-    # the coarser of the two is the whole. Weeks do not fit into months: say nothing of those.
+    # the coarser of the two is the whole. Weeks do not fit into months: say nothing of those,
+    # nor of cuts in two zones.
     order = [*MICROSECONDS, "MONTH", "QUARTER", "YEAR"]
     names = (inner.part.name, part.name)
     if not all(name in order for name in names) or order.index(names[0]) > order.index(names[1]):
         return None
-    return Subject(inner.names, part, zoned or inner.zoned)
+    if zoned and inner.zoned:
+        return None
+    return Subject(inner.names, part, zoned or inner.zoned, is_date)
 
 
 def limit(comparison: Comparison, constant: str) -> Limit:
     """Return what ``comparison`` with a written ``constant`` says about its column."""
     subject, operator = comparison.subject, comparison.operator
+    part = subject.part
     value = f"CAST({constant} AS TIMESTAMPTZ)"
     lower = operator in (">", ">=", "=")
     upper = operator in ("<", "<=", "=")
-    if subject.part is None:
+    if part is None:
         return Limit(
             value if lower else "",
             operator == ">",
             value if upper else "",
             operator == "<",
         )
-    # cut(x) >= c makes x >= c, and cut(x) <= c makes x less than the end of c's own part.
-    part = subject.part
-    step = _step(part)
-    low = high = ""
-    if lower:
-        low = value if operator != ">" else f"({truncate(value, part)} + {step})"
-    if upper:
-        before = f"({value} - to_microseconds(1))" if operator == "<" else value
-        high = f"({truncate(before, part)} + {step})"
+    if subject.is_date:
+        # Text becomes a DATE when it is compared with one, whatever else it says.
+        day = f"CAST(CAST({constant} AS DATE) AS TIMESTAMPTZ)"
+        value = f"CASE typeof({constant}) WHEN 'VARCHAR' THEN {day} ELSE {value} END"
     if subject.zoned:
-        # Clocks differ from UTC by at most 14 hours, and by one more where they change: a day
-        # to either side is wide enough. A part cut elsewhere begins within a day of UTC's.
-        low = low and f"({low} - to_days(1))"
-        high = high and f"({high} + to_days(1))"
-    return Limit(low, False, high, True)
+        # Clocks differ from UTC by 14 hours at most: a day to either side is wide enough.
+        low = f"({value} - to_days(1))"
+        high = f"({truncate(f'({value} + to_days(1))', part)} + {_step(part)} + to_days(1))"
+    else:
+        # cut(x) > c makes x reach the part after c's; cut(x) <= c keeps x within c's own.
+        after = f"({truncate(value, part)} + {_step(part)})"
+        low = after if operator == ">" else value
+        before = f"({value} - to_microseconds(1))" if operator == "<" else value
+        high = f"({truncate(before, part)} + {_step(part)})"
+    return Limit(low if lower else "", False, high if upper else "", True)
 
 
 def _step(part: Part) -> str:
@@ -214,32 +228,43 @@ def merge(
         for table_reads in wanted:
             shared = set.intersection(*(set(read.limits) for read in table_reads))
             for column in sorted(shared):
-                every = [evaluator.bounds(read.limits[column]) for read in table_reads]
-                lowers = [bounds.lower_us for bounds in every]
-                uppers = [bounds.upper_us for bounds in every]
-                bounds = TimeBounds(
-                    min((x for x in lowers if x is not None), default=None)
-                    if None not in lowers
-                    else None,
-                    max((x for x in uppers if x is not None), default=None)
-                    if None not in uppers
-                    else None,
-                )
+                bounds = _widest([evaluator.bounds(read.limits[column]) for read in table_reads])
                 if bounds != TimeBounds(None, None):
                     found[table_reads[0].table, column] = bounds
     return found
 
 
+def _widest(every: Sequence[TimeBounds]) -> TimeBounds:
+    """Return bounds within which all of ``every`` lie."""
+    lowers = [bounds.lower_us for bounds in every]
+    uppers = [bounds.upper_us for bounds in every]
+    return TimeBounds(
+        None if None in lowers else min(x for x in lowers if x is not None),
+        None if None in uppers else max(x for x in uppers if x is not None),
+    )
+
+
+@functools.cache
+def _database(pid: int) -> duckdb.DuckDBPyConnection:
+    """Return an empty DuckDB of this process (``pid``: a fork may not use its parent's).
+
+    Kept, as opening one takes 12 ms, the most of a translation. It holds nothing and may read
+    nothing; each use has a cursor of its own.
+    """
+    database = duckdb.connect(config={"enable_external_access": "false", "threads": "1"})
+    database.execute("SET GLOBAL TimeZone = 'UTC'")
+    return database
+
+
 class _Evaluator:
-    """A DuckDB of its own that computes constants, so that they are what the query compares."""
+    """Computes constants in DuckDB itself, so that they are what the query compares."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._parameters = parameters
         self._values: dict[str, int | None] = {}
 
     def __enter__(self) -> _Evaluator:
-        self._db = duckdb.connect(config={"enable_external_access": "false", "threads": "1"})
-        self._db.execute("SET TimeZone = 'UTC'")
+        self._db = _database(os.getpid()).cursor()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -263,7 +288,7 @@ class _Evaluator:
         if not sql:
             return None
         if sql not in self._values:
-            used = {n: v for n, v in self._parameters.items() if f"${n}" in sql}
+            used = {n: v for n, v in self._parameters.items() if re.search(rf"\${n}\b", sql)}
             try:
                 row = self._db.execute(f"SELECT epoch_us({sql})", used or None).fetchone()
             except duckdb.Error:

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from eventmill.store.local.googlesql import literals
 from eventmill.store.local.googlesql.aggregates import one_quantile
-from eventmill.store.local.googlesql.call import Call
+from eventmill.store.local.googlesql.call import Call, Rule
 from eventmill.store.local.googlesql.expressions import Expressions
 from eventmill.store.local.googlesql.functions import FUNCTIONS, INSTEAD
 from eventmill.store.local.googlesql.grammar import check_parts
@@ -32,19 +32,10 @@ class Calls(Expressions):
         rule = FUNCTIONS.get(name)
         if rule is None:
             raise unsupported(f"the function {name}", node, instead=INSTEAD.get(name, ""))
-        call = self._read_call(name, node, over)
         if self.scope is None and (rule.aggregate or rule.window):
             raise NotConstantError
-        if rule.window and not over:
-            raise wrong(f"{name} needs an OVER clause", node)
-        for modifier in _modifiers(call):
-            if modifier == "OVER" and not (rule.aggregate or rule.window):
-                raise wrong(f"{name} is no window function and takes no OVER", node)
-            if modifier not in rule.modifiers:
-                raise unsupported(f"{name} with {modifier}", node)
-        if not rule.least <= len(call.args) <= rule.most:
-            wanted = str(rule.least) if rule.least == rule.most else f"{rule.least} to {rule.most}"
-            raise wrong(f"{name} takes {wanted} arguments, not {len(call.args)}", node)
+        call = self._read_call(name, node, over)
+        _check_call(call, rule)
         return rule.write(call)
 
     def _read_call(self, name: str, node: exp.Expr, over: str) -> Call:
@@ -85,7 +76,6 @@ class Calls(Expressions):
 
     def write_window(self, node: exp.Expr) -> str:
         """Return a call with its OVER clause."""
-        check_parts(node, "this", "partition_by", "order", "spec", "alias", "over")
         if not isinstance(node.this, exp.Anonymous):
             raise unsupported("OVER behind this expression", node)
         if self.scope is None:
@@ -134,6 +124,21 @@ class Calls(Expressions):
 
 
 _WRAPPERS = (exp.Limit, exp.Order, exp.HavingMax, exp.IgnoreNulls, exp.RespectNulls)
+
+
+def _check_call(call: Call, rule: Rule) -> None:
+    """Refuse a call with modifiers or a number of arguments that ``rule`` does not take."""
+    name, node = call.name, call.node
+    if rule.window and not call.over:
+        raise wrong(f"{name} needs an OVER clause", node)
+    for modifier in _modifiers(call):
+        if modifier == "OVER" and not (rule.aggregate or rule.window):
+            raise wrong(f"{name} is no window function and takes no OVER", node)
+        if modifier not in rule.modifiers:
+            raise unsupported(f"{name} with {modifier}", node)
+    if not rule.least <= len(call.args) <= rule.most:
+        wanted = str(rule.least) if rule.least == rule.most else f"{rule.least} to {rule.most}"
+        raise wrong(f"{name} takes {wanted} arguments, not {len(call.args)}", node)
 
 
 def _modifiers(call: Call) -> list[str]:

@@ -113,11 +113,12 @@ def _to_string(value: str, known: str | None, safe: bool) -> str:
     text = f"CAST({value} AS VARCHAR)"
     if known in ("INT64", "BOOL", "DATE"):
         return text
-    # Through text, as DuckDB checks every branch against the one type that the value has.
-    number = f"CAST({text} AS DOUBLE)"
+    # Through text, as DuckDB checks every branch against the one type that the value has; by
+    # TRY_CAST, as it computes the branches of a constant that are never taken.
+    number = f"TRY_CAST({text} AS DOUBLE)"
     short, long = f"format('{{:.15g}}', {number})", f"format('{{:.17g}}', {number})"
     double = f"CASE WHEN CAST({short} AS DOUBLE) = {number} THEN {short} ELSE {long} END"
-    decoded = f"decode(CAST({text} AS BLOB))"
+    decoded = f"decode(TRY_CAST({text} AS BLOB))"
     if safe:
         decoded = f"TRY({decoded})"
     # Fractions of a second have no, three or six digits.

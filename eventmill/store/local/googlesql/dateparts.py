@@ -5,6 +5,7 @@ GoogleSQL's WEEK begins on Sunday; DuckDB knows the ISO week alone, which begins
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -127,7 +128,7 @@ EXTRACTABLE = {
     "DATETIME": "{0}",
     "TIME": "CAST({0} AS TIME)",
 }
-"""DuckDB's words for what EXTRACT gives; the first seventeen names of GoogleSQL's list."""
+"""DuckDB's words for what EXTRACT gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,9 @@ class Span:
         return f"{maker}(CAST({self.amount} * {factor} AS INTEGER))"
 
 
-def span_of(node: exp.Expr, call: Call | None, allowed: tuple[str, ...], write: object) -> Span:
+def span_of(
+    node: exp.Expr, call: Call | None, allowed: tuple[str, ...], write: Callable[[exp.Expr], str]
+) -> Span:
     """Read ``INTERVAL amount part``.
 
     Args:
@@ -183,5 +186,4 @@ def span_of(node: exp.Expr, call: Call | None, allowed: tuple[str, ...], write: 
             raise wrong(
                 f"INTERVAL {amount.this!r}: the amount has to be an integer", node
             ) from None
-    assert callable(write)
     return Span(f"CAST({write(amount)} AS BIGINT)", part)

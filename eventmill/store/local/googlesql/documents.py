@@ -40,17 +40,21 @@ def _path(call: Call) -> str:
 def _read(found: str) -> Rules:
     def write(call: Call) -> str:
         text, path = f"CAST({call.sql(0)} AS VARCHAR)", _path(call)
-        # Text that is not JSON gives NULL; DuckDB would end the query.
-        type_ = f"json_type({text}, {path})"
+        # Text that is not JSON gives NULL; DuckDB would end the query. The check alone does not
+        # do: a constant is computed before it, hence TRY.
+        type_ = f"TRY(json_type({text}, {path}))"
         return f"CASE WHEN json_valid({text}) THEN {found.format(type=type_, t=text, p=path)} END"
 
     return {"": scalar(write, 1, 2, "STRING")}
 
 
 _VALUE = _read(
-    "CASE WHEN {type} NOT IN ('OBJECT', 'ARRAY', 'NULL') THEN json_extract_string({t}, {p}) END"
+    "CASE WHEN {type} NOT IN ('OBJECT', 'ARRAY', 'NULL')"
+    " THEN TRY(json_extract_string({t}, {p})) END"
 )[""]
-_QUERY = _read("CASE WHEN {type} <> 'NULL' THEN CAST(json_extract({t}, {p}) AS VARCHAR) END")[""]
+_QUERY = _read("CASE WHEN {type} <> 'NULL' THEN CAST(TRY(json_extract({t}, {p})) AS VARCHAR) END")[
+    ""
+]
 
 DOCUMENTS: Rules = {
     "JSON_VALUE": _VALUE,

@@ -98,6 +98,7 @@ class Expressions(Structs, Kinds, ABC):
         method = self._METHODS.get(type(node))
         if method is None:
             raise unsupported(_construct(node), node)
+        check_parts(node, *_PARTS.get(type(node), ("this", "expression")))
         return method(self, node)
 
     def write_constant(self, node: exp.Expr) -> str:
@@ -112,7 +113,7 @@ class Expressions(Structs, Kinds, ABC):
         finally:
             self.scope = saved
 
-    def constant(self, node: exp.Expr) -> Any:
+    def constant(self, node: exp.Expr) -> Any:  # noqa: ANN401 - one of many types
         """Return the value of a literal or parameter.
 
         Raises:
@@ -222,7 +223,6 @@ class Expressions(Structs, Kinds, ABC):
         return f"({self.write(node.this)})"
 
     def _binary(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "expression")
         return f"({self.write(node.this)} {_OPERATORS[type(node)]} {self.write(node.expression)})"
 
     def _connector(self, node: exp.Expr) -> str:
@@ -276,20 +276,18 @@ class Expressions(Structs, Kinds, ABC):
         return f"({self.write(node.this)} IS {literals.write(node.expression)})"
 
     def _like(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "expression")
         pattern = literals.value_or_none(node.expression)
         # A backslash escapes in GoogleSQL; DuckDB has no such character unless told.
         plain = isinstance(pattern, str) and "\\" not in pattern
         escape = "" if plain else " ESCAPE '\\'"
-        return f"({self.write(node.this)} LIKE {self.write(node.expression)}{escape})"
+        word = "NOT LIKE" if node.args.get("negate") else "LIKE"
+        return f"({self.write(node.this)} {word} {self.write(node.expression)}{escape})"
 
     def _between(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "low", "high")
         low, high = self.write(node.args["low"]), self.write(node.args["high"])
         return f"({self.write(node.this)} BETWEEN {low} AND {high})"
 
     def _in(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "expressions", "query", "unnest")
         value = self.write(node.this)
         if node.args.get("unnest"):
             return contains(self.write(node.args["unnest"].expressions[0]), value)
@@ -310,7 +308,6 @@ class Expressions(Structs, Kinds, ABC):
         return f"CASE{subject}{branches}{otherwise} END"
 
     def _cast(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "to", "safe")
         to, safe = type_name(node.args["to"]), isinstance(node, exp.TryCast)
         value = node.this
         if to in ("ARRAY", "STRUCT"):
@@ -327,7 +324,6 @@ class Expressions(Structs, Kinds, ABC):
     # Structs, arrays, queries
 
     def _bracket(self, node: exp.Expr) -> str:
-        check_parts(node, "this", "expressions", "offset", "safe")
         if len(node.expressions) != 1:
             raise unsupported("an array slice", node)
         base, index = int(node.args.get("offset") or 0), node.expressions[0]
@@ -406,6 +402,29 @@ class Expressions(Structs, Kinds, ABC):
         exp.Anonymous: _call,
         exp.Window: _window,
     }
+
+
+_PARTS: dict[type[exp.Expr], tuple[str, ...]] = {
+    exp.Literal: ("this", "is_string"),
+    exp.HexString: ("this", "is_integer"),
+    exp.ByteString: ("this", "is_bytes"),
+    exp.Interval: ("this", "unit"),
+    exp.Column: ("this", "table", "db", "catalog"),
+    exp.DPipe: ("this", "expression", "safe"),
+    exp.Like: ("this", "expression", "negate"),
+    exp.Between: ("this", "low", "high"),
+    exp.In: ("this", "expressions", "query", "unnest"),
+    exp.Case: ("this", "ifs", "default"),
+    exp.Cast: ("this", "to"),
+    exp.TryCast: ("this", "to", "safe"),
+    exp.Array: ("expressions", "value_constructor", "struct_name_inheritance"),
+    exp.Struct: ("expressions",),
+    exp.Bracket: ("this", "expressions", "offset", "safe"),
+    exp.Subquery: ("this", "with_", "order", "limit", "offset"),
+    exp.Anonymous: ("this", "expressions"),
+    exp.Window: ("this", "partition_by", "order", "spec", "alias", "over"),
+}
+"""What each node may hold, where that is more than two operands; anything else is refused."""
 
 
 def path(value: str, names: Sequence[str]) -> str:

@@ -17,25 +17,27 @@ SQL_CHARACTERS_MAX = 1_000_000
 """Characters of one query. BigQuery's limit for an unresolved query is 1 MB
 (cloud.google.com/bigquery/quotas, looked up 2026-11-23)."""
 
-_Parser = BigQuery.Parser
+_BIGQUERY = BigQuery.Parser
 
 
-class _CallsByName(_Parser):  # type: ignore[misc]
+class _CallsByName(BigQuery.Parser):  # type: ignore[misc]
     """BigQuery's parser that leaves every call of a function as it stands.
 
     sqlglot's own parser renames functions, reorders arguments and adds defaults on the way to
     other dialects; here a call stays a name and a list of arguments.
     """
 
+    # ``FROM t, t.steps`` stays a path; what it means is decided where the names are known.
+    SUPPORTS_IMPLICIT_UNNEST = False
     FUNCTIONS: ClassVar[dict[str, object]] = {}
     FUNCTION_PARSERS: ClassVar[dict[str, object]] = {
         name: parser
-        for name, parser in _Parser.FUNCTION_PARSERS.items()
+        for name, parser in _BIGQUERY.FUNCTION_PARSERS.items()
         if name in ("CAST", "SAFE_CAST", "EXTRACT")
     }
     NO_PAREN_FUNCTIONS: ClassVar[dict[object, object]] = {}
     NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, object]] = {
-        "CASE": _Parser.NO_PAREN_FUNCTION_PARSERS["CASE"]
+        "CASE": _BIGQUERY.NO_PAREN_FUNCTION_PARSERS["CASE"]
     }
 
 
@@ -64,7 +66,7 @@ def parse(sql: str) -> exp.Expr:
     except ParseError as error:
         raise _syntax_error(sql, error) from None
     except TokenError as error:
-        raise QueryError(f"syntax error: {_unfinished(error)}") from None
+        raise QueryError(f"syntax error: {_unfinished(sql, error)}") from None
     tree = trees[0]
     if not isinstance(tree, exp.Query):
         raise QueryError("the query has no SELECT")
@@ -118,12 +120,15 @@ def _syntax_error(sql: str, error: ParseError) -> QueryError:
     )
 
 
-def _unfinished(error: TokenError) -> str:
-    text = str(error).split("\n")[0]
-    found = re.search(r"Missing (.+?) from (\d+):(\d+)", text)
-    if found:
-        return f"{found[1]} is missing for what opens at line {found[2]}, column {found[3]}"
-    return text
+def _unfinished(sql: str, error: TokenError) -> str:
+    """Say which quote has no end; the parser gives the offset of its beginning."""
+    found = re.fullmatch(r"Missing (.+?) from \d+:(\d+)", str(error.__cause__))
+    if not found:
+        return "a text, a name or a comment has no end"
+    before = sql[: int(found[2])]
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    return f"the {found[1]} at line {line}, column {column} is never closed"
 
 
 def check_parts(node: exp.Expr, *understood: str) -> None:

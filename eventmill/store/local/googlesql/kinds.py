@@ -20,37 +20,43 @@ class Kinds:
 
     def kind(self, node: exp.Expr) -> str | None:
         """Return the GoogleSQL type of ``node``; None when only the tables could tell."""
-        if isinstance(node, exp.Paren | exp.Window):
+        if isinstance(node, exp.Paren | exp.Window | exp.Neg):
             return self.kind(node.this)
         if isinstance(node, exp.Cast):
-            try:
-                return type_name(node.args["to"])
-            except UnsupportedSqlError:
-                return None
-        if isinstance(node, exp.Anonymous):
-            rule = FUNCTIONS.get(str(node.this).upper())
-            return rule.kind if rule else None
-        if isinstance(node, exp.Column):
-            bare = not node.table and not node.this.args.get("quoted")
-            rule = FUNCTIONS.get(str(node.name).upper()) if bare else None
-            return rule.kind if rule and str(node.name).upper().startswith("CURRENT_") else None
+            return _kind_of_cast(node)
+        if isinstance(node, exp.Anonymous | exp.Column):
+            return _kind_of_call(node)
         if isinstance(node, exp.Parameter):
             return self.parameters.kind(literals.parameter_name(node))
-        if isinstance(node, exp.Neg):
-            return self.kind(node.this)
         if isinstance(node, exp.Div):
             return "FLOAT64"
-        if isinstance(node, _BOOL):
-            return "BOOL"
         if isinstance(node, exp.Add | exp.Sub):
             return self._kind_of_sum(node)
-        return _kind_of_literal(node)
+        return "BOOL" if isinstance(node, _BOOL) else _kind_of_literal(node)
 
     def _kind_of_sum(self, node: exp.Expr) -> str | None:
         kinds = {self.kind(node.this), self.kind(node.expression)}
         if kinds == {"INT64", "DATE"}:
             return "DATE"
         return kinds.pop() if kinds in ({"INT64"}, {"FLOAT64"}) else None
+
+
+def _kind_of_cast(node: exp.Expr) -> str | None:
+    try:
+        return type_name(node.args["to"])
+    except UnsupportedSqlError:
+        return None
+
+
+def _kind_of_call(node: exp.Expr) -> str | None:
+    """Return what a function gives, or one of the few that stand without parentheses."""
+    name = str(node.name).upper()
+    if isinstance(node, exp.Column):
+        bare = not node.table and not node.this.args.get("quoted")
+        if not bare or not name.startswith("CURRENT_"):
+            return None
+    rule = FUNCTIONS.get(name)
+    return rule.kind if rule else None
 
 
 def _kind_of_literal(node: exp.Expr) -> str | None:

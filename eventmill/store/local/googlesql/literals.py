@@ -10,7 +10,7 @@ from eventmill.store.local.googlesql.quoting import float64, int64, quote_text
 from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported
 
 
-def value(node: exp.Expr) -> Any:
+def value(node: exp.Expr) -> Any:  # noqa: ANN401 - one of many types
     """Return what a literal stands for: str, int, float, bool or None.
 
     Raises:
@@ -36,7 +36,7 @@ def value(node: exp.Expr) -> Any:
     raise NotConstantError
 
 
-def value_or_none(node: exp.Expr) -> Any:
+def value_or_none(node: exp.Expr) -> Any:  # noqa: ANN401 - one of many types
     """Return what a literal stands for; None when it is NULL or no literal."""
     try:
         return value(node)

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from eventmill.base.errors import QueryError
 from eventmill.schema.table import TableId
 from eventmill.store.local.googlesql import literals
 from eventmill.store.local.googlesql.aliases import Aliases
-from eventmill.store.local.googlesql.bounds import Read, comparisons, conjuncts, limit
-from eventmill.store.local.googlesql.calls import Calls
 from eventmill.store.local.googlesql.expressions import (
     INGESTED_AT,
     INSERT_ID,
@@ -21,8 +18,7 @@ from eventmill.store.local.googlesql.grammar import check_parts
 from eventmill.store.local.googlesql.quoting import quote_name
 from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
 from eventmill.store.local.googlesql.scope import Scope, Source, SourceKind
-from eventmill.store.local.googlesql.structs import element_fields
-from eventmill.store.local.googlesql.tables import table_id, view_name
+from eventmill.store.local.googlesql.sources import Sources, alias_of
 from eventmill.store.local.googlesql.values import Parameters
 
 _SET_OPERATIONS: dict[type[exp.Expr], str] = {
@@ -30,10 +26,9 @@ _SET_OPERATIONS: dict[type[exp.Expr], str] = {
     exp.Intersect: "INTERSECT",
     exp.Except: "EXCEPT",
 }
-_JOINS = ("", "INNER", "CROSS", "OUTER")
 
 
-class Queries(Calls):
+class Queries(Sources):
     """Writes whole queries, and notes which tables they read within which bounds."""
 
     def __init__(
@@ -51,14 +46,9 @@ class Queries(Calls):
             default_project: project of table names with two parts.
             hidden: tables whose views show the pseudo columns, which ``*`` must leave out.
         """
-        super().__init__(parameters, now)
+        super().__init__(parameters, now, default_project)
         self.hidden = hidden
-        self.tables: dict[TableId, None] = {}
-        """Every table that is read, in order of appearance."""
-        self.reads: list[Read] = []
-        self._default_project = default_project
         self._aliases: Aliases | None = None
-        self._made_up = 0
 
     def write_statement(self, node: exp.Expr) -> str:
         """Return the whole statement; two columns of one name in its answer are an error."""
@@ -68,32 +58,30 @@ class Queries(Calls):
             if name.lower() in seen:
                 raise wrong(f"the answer has two columns named {name!r}; rename one with AS", node)
             seen.add(name.lower())
-        return self._query(node, as_struct=False)
+        return self.write_query(node, as_struct=False)
 
     def write_subquery(self, node: exp.Expr, *, as_struct: bool) -> str:
         """Return a query inside an expression, without parentheses around it."""
         if self.scope is None:
             raise NotConstantError
-        saved, self._aliases = self._aliases, None
-        try:
-            return self._query(node, as_struct=as_struct)
-        finally:
-            self._aliases = saved
+        return self.write_query(node, as_struct=as_struct)
 
-    def _query(self, node: exp.Expr, *, as_struct: bool) -> str:
+    def write_query(self, node: exp.Expr, *, as_struct: bool) -> str:
+        """Return a query with its WITH; ``as_struct`` makes SELECT AS STRUCT one column."""
         self.scope = scope = Scope(self.scope)
+        aliases, self._aliases = self._aliases, None
         try:
             with_ = self._with(scope, node.args.get("with_"))
             if isinstance(node, exp.Select):
                 return with_ + self._select(scope, node, as_struct=as_struct)
             if isinstance(node, exp.Subquery):
                 check_parts(node, "this", "with_", "order", "limit", "offset")
-                inner = self._query(node.this, as_struct=as_struct)
+                inner = self.write_query(node.this, as_struct=as_struct)
                 tail = self._tail(node)
                 return f"{with_}({inner}){tail}" if tail else with_ + inner
             return with_ + self._set_operation(node, as_struct=as_struct)
         finally:
-            self.scope = scope.parent
+            self.scope, self._aliases = scope.parent, aliases
 
     def _with(self, scope: Scope, node: exp.Expr | None) -> str:
         if node is None:
@@ -102,10 +90,10 @@ class Queries(Calls):
         written = []
         for query in node.expressions:
             check_parts(query, "this", "alias")
-            name = _alias_of(query)
+            name = alias_of(query)
             if name.lower() in scope.queries:
                 raise wrong(f"WITH names two queries {name!r}", query)
-            body = self._query(query.this, as_struct=False)
+            body = self.write_query(query.this, as_struct=False)
             scope.queries[name.lower()] = name
             written.append(f"{quote_name(name)} AS ({body})")
         return f"WITH {', '.join(written)} "
@@ -118,8 +106,8 @@ class Queries(Calls):
         every = "" if node.args.get("distinct") else " ALL"
         if every and word != "UNION":
             raise unsupported(f"{word} ALL", node, instead=f"use {word} DISTINCT")
-        left = self._query(node.this, as_struct=as_struct)
-        right = self._query(node.expression, as_struct=as_struct)
+        left = self.write_query(node.this, as_struct=as_struct)
+        right = self.write_query(node.expression, as_struct=as_struct)
         return f"({left}) {word}{every} ({right}){self._tail(node)}"
 
     def _tail(self, node: exp.Expr) -> str:
@@ -161,8 +149,8 @@ class Queries(Calls):
         )  # fmt: skip
         if node.args.get("kind") not in (None, "STRUCT"):
             raise unsupported(f"SELECT AS {node.args['kind']}", node)
-        from_ = self._from(scope, node)
-        self._note_bounds(scope, node)
+        from_ = self.write_from(scope, node)
+        self.note_bounds(scope, node)
         saved, self._aliases = self._aliases, Aliases(node.expressions)
         try:
             items = self._items(scope, node, pack=as_struct and node.args.get("kind") == "STRUCT")
@@ -207,7 +195,6 @@ class Queries(Calls):
         return " GROUP BY " + ", ".join(self._group_item(item) for item in group.expressions)
 
     def _group_item(self, node: exp.Expr) -> str:
-        assert self._aliases is not None
         words = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS"}
         word = words.get(type(node))
         if word is not None:
@@ -218,7 +205,9 @@ class Queries(Calls):
             return f"({self._group_item(node.this)})"
         if isinstance(node, exp.Literal) and not node.is_string:
             return str(literals.value(node))
-        meant = self._aliases.expression(node) if isinstance(node, exp.Column) else None
+        meant = None
+        if isinstance(node, exp.Column) and self._aliases is not None:
+            meant = self._aliases.expression(node)
         return self.write(meant if meant is not None else node)
 
     # The SELECT list
@@ -321,152 +310,6 @@ class Queries(Calls):
             sql += f" REPLACE ({', '.join(replaced)})"
         return sql
 
-    # FROM
-
-    def _from(self, scope: Scope, node: exp.Select) -> str:
-        if node.args.get("from_") is None:
-            return ""
-        sql = f" FROM {self._item(scope, node.args['from_'].this, joined=False)}"
-        for join in node.args.get("joins") or []:
-            sql += self._join(scope, join)
-        return sql
-
-    def _join(self, scope: Scope, join: exp.Expr) -> str:
-        check_parts(join, "this", "on", "using", "side", "kind")
-        side, kind = str(join.args.get("side") or ""), str(join.args.get("kind") or "")
-        if kind not in _JOINS or side not in ("", "LEFT", "RIGHT", "FULL"):
-            raise unsupported(f"{side} {kind} JOIN".strip(), join)
-        unnest = isinstance(join.this, exp.Unnest)
-        item = self._item(scope, join.this, joined=True)
-        if unnest and side in ("RIGHT", "FULL"):
-            raise unsupported(f"{side} JOIN UNNEST", join)
-        if kind == "CROSS":
-            return f" CROSS JOIN {item}"
-        word = f" {side} JOIN {item}" if side else f" JOIN {item}"
-        if join.args.get("using"):
-            columns = ", ".join(quote_name(str(c.name)) for c in join.args["using"])
-            return f"{word} USING ({columns})"
-        if join.args.get("on") is not None:
-            return f"{word} ON {self.write(join.args['on'])}"
-        if unnest:
-            return f"{word} ON TRUE"
-        raise wrong("a JOIN needs ON or USING", join)
-
-    def _item(self, scope: Scope, node: exp.Expr, *, joined: bool) -> str:
-        if isinstance(node, exp.Unnest):
-            return self._unnest(scope, node, joined=joined)
-        if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Query):
-            check_parts(node, "this", "alias")
-            # A query in FROM sees the names around its SELECT, not those beside it.
-            self.scope = scope.parent
-            try:
-                hull = Scope(scope.parent, queries=scope.queries)
-                self.scope = hull
-                body = self._query(node.this, as_struct=False)
-            finally:
-                self.scope = scope
-            alias = _alias_of(node) or self._make_up_alias()
-            named = bool(_alias_of(node))
-            self._add(scope, Source(alias, SourceKind.QUERY, named=named), node)
-            return f"({body}) AS {quote_name(alias)}"
-        if isinstance(node, exp.Table):
-            return self._table(scope, node)
-        raise unsupported("a join in parentheses in FROM", node, instead="write it without them")
-
-    def _table(self, scope: Scope, node: exp.Table) -> str:
-        check_parts(node, "this", "db", "catalog", "alias")
-        alias = _alias_of(node)
-        if len(node.parts) == 1 and isinstance(node.this, exp.Identifier):
-            name = scope.query(str(node.name))
-            if name is not None:
-                self._add(scope, Source(alias or name, SourceKind.QUERY), node)
-                return f"{quote_name(name)} AS {quote_name(alias or name)}"
-        table = table_id(node, self._default_project)
-        self.tables[table] = None
-        alias = alias or table.table
-        self._add(scope, Source(alias, SourceKind.TABLE, table), node)
-        return f"{quote_name(view_name(table))} AS {quote_name(alias)}"
-
-    def _unnest(self, scope: Scope, node: exp.Unnest, *, joined: bool) -> str:
-        check_parts(node, "expressions", "alias", "offset")
-        if len(node.expressions) != 1:
-            raise unsupported("UNNEST of several arrays", node)
-        array = self.write(node.expressions[0])
-        alias = _alias_of(node)
-        offset = node.args.get("offset")
-        name = "" if not offset else "offset" if offset is True else str(offset.name)
-        source = Source(
-            alias or self._make_up_alias(),
-            SourceKind.UNNEST,
-            fields=element_fields(node.expressions[0]),
-            offset=name,
-            named=bool(alias),
-        )
-        columns = f"unnest({array}) AS {quote_name(source.alias)}"
-        if name:
-            columns += f", generate_subscripts({array}, 1) - 1 AS {quote_name(name)}"
-        self._add(scope, source, node)
-        lateral = "LATERAL " if joined else ""
-        return f"{lateral}(SELECT {columns}) AS {quote_name(source.alias)}"
-
-    def _make_up_alias(self) -> str:
-        self._made_up += 1
-        return f"_from_{self._made_up}"
-
-    def _add(self, scope: Scope, source: Source, node: exp.Expr) -> None:
-        if source.alias.lower() in scope.sources:
-            raise wrong(f"FROM has two items named {source.alias!r}; rename one with AS", node)
-        scope.sources[source.alias.lower()] = source
-
-    # Bounds
-
-    def _note_bounds(self, scope: Scope, node: exp.Select) -> None:
-        """Note every read of a table of this SELECT, with the limits that its conditions set."""
-        reads = {s.alias.lower(): Read(s.table) for s in scope.tables() if s.table is not None}
-        self.reads.extend(reads.values())
-        joins = node.args.get("joins") or []
-        certain = {alias: reads[alias] for alias in _certain(scope, joins) if alias in reads}
-        conditions = [join.args.get("on") for join in joins if not join.args.get("side")]
-        where = node.args.get("where")
-        conditions.append(where.this if where is not None else None)
-        for condition in (part for whole in conditions for part in conjuncts(whole)):
-            for comparison in comparisons(condition):
-                found = self._subjects(scope, comparison.subject.names, certain)
-                if not found:
-                    continue
-                try:
-                    constant = self.write_constant(comparison.constant)
-                except (NotConstantError, QueryError):
-                    continue  # what is wrong with it is said when the condition is written
-                column = comparison.subject.names[-1].lower()
-                for read in found:
-                    read.limits.setdefault(column, []).append(limit(comparison, constant))
-
-    def _subjects(
-        self, scope: Scope, names: tuple[str, ...], certain: dict[str, Read]
-    ) -> list[Read]:
-        """Return the reads whose column ``names`` stand for."""
-        if len(names) == 2:
-            read = certain.get(names[0].lower())
-            return [read] if read is not None else []
-        if len(names) != 1 or scope.element_field(names[0]) or scope.source(names[0]):
-            return []
-        # The column belongs to one of them; those without such a column are not harmed.
-        return list(certain.values())
-
-
-def _certain(scope: Scope, joins: list[exp.Expr]) -> set[str]:
-    """Return the aliases of a FROM clause that no join fills up with NULLs."""
-    order = list(scope.sources)
-    certain = {order[0]} if order else set()
-    for alias, join in zip(order[1:], joins, strict=True):
-        side = join.args.get("side")
-        if side in ("RIGHT", "FULL"):
-            certain.clear()
-        if side not in ("LEFT", "FULL"):
-            certain.add(alias)
-    return certain
-
 
 def _is_star(node: exp.Expr) -> bool:
     return (
@@ -474,17 +317,6 @@ def _is_star(node: exp.Expr) -> bool:
         or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star))
         or (isinstance(node, exp.Dot) and isinstance(node.expression, exp.Star))
     )
-
-
-def _alias_of(node: exp.Expr) -> str:
-    """Return the alias of an item of FROM or WITH; empty for none."""
-    alias = node.args.get("alias")
-    if alias is None:
-        return ""
-    if isinstance(node, exp.Unnest) and alias.args.get("columns"):
-        return str(alias.args["columns"][0].name)
-    check_parts(alias, "this")
-    return str(alias.name)
 
 
 def _name_of(item: exp.Expr) -> str:

@@ -1,4 +1,4 @@
-"""How the subset says no: what is refused, where it stands in the text, and what to write instead."""
+"""How the subset says no: what is refused, where it stands, and what to write instead."""
 
 from __future__ import annotations
 

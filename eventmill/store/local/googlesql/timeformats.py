@@ -35,6 +35,9 @@ _FORMAT = {
 _FORMAT_UTC = {"Z": "UTC", "z": "+0000", "Ez": "+00:00"}
 _PARSE = {key: text for key, text in _BOTH.items() if key not in ("j", "p", "I", "y", "D")}
 
+# %E*S reads seconds with or without a fraction; DuckDB takes a list of formats to try.
+_ALTERNATIVES: tuple[dict[str, str], ...] = ({"E*S": "%S.%f"}, {"E*S": "%S"})
+
 
 def _translate(call: Call, index: int, elements: dict[str, str]) -> list[str]:
     """Return the format in argument ``index`` in DuckDB's elements; several are alternatives."""
@@ -42,21 +45,20 @@ def _translate(call: Call, index: int, elements: dict[str, str]) -> list[str]:
     if not isinstance(pattern, str):
         raise call.wrong("the format has to be a string")
 
+    if re.search(r"(?<!%)(?:%%)*%$", pattern):
+        raise call.wrong("the format ends in a lone %")
+    choices = _ALTERNATIVES if "E*S" in elements else ({},)
+    results = [_fill(call, pattern, {**elements, **choice}) for choice in choices]
+    return list(dict.fromkeys(results))
+
+
+def _fill(call: Call, pattern: str, elements: dict[str, str]) -> str:
     def replace(match: re.Match[str]) -> str:
         if match[1] not in elements:
             raise call.refuse(f"the format element {match[0]}")
         return elements[match[1]]
 
-    if re.search(r"(?<!%)(?:%%)*%$", pattern):
-        raise call.wrong("the format ends in a lone %")
-    if "E*S" in elements:  # %E*S reads seconds with or without a fraction
-        whole = {**elements, "E*S": "%S"}
-        fraction = {**elements, "E*S": "%S.%f"}
-        results = []
-        for elements in (fraction, whole):  # noqa: PLR1704 - read by replace
-            results.append(_ELEMENT.sub(replace, pattern))
-        return list(dict.fromkeys(results))
-    return [_ELEMENT.sub(replace, pattern)]
+    return _ELEMENT.sub(replace, pattern)
 
 
 def _format(call: Call, value: str, elements: dict[str, str]) -> str:

@@ -15,7 +15,6 @@ from eventmill.store.local.googlesql.dateparts import (
     EXTRACTABLE,
     MICROSECONDS,
     WEEKDAYS,
-    Part,
     boundaries,
     extract,
     part_of,
@@ -204,16 +203,11 @@ def write_extract(node: exp.Extract, writer: Writer) -> str:
     if isinstance(value, exp.AtTimeZone):
         written = local_time(writer.write(value.this), writer.write(value.args["zone"]))
     else:
-        written = f"CAST({writer.write(value)} AS {_EXTRACT_FROM.get(part, 'TIMESTAMP')})"
-        if writer.kind(value) == "TIME":
-            written = writer.write(value)
+        # A TIME is a clock alone and cannot become a TIMESTAMP; everything else can.
+        clock = writer.kind(value) == "TIME"
+        written = writer.write(value) if clock else f"CAST({writer.write(value)} AS TIMESTAMP)"
     return extract(written, part, first_day)
 
-
-# TIME is a clock alone and cannot become a TIMESTAMP; everything else can.
-_EXTRACT_FROM: dict[str, str] = {}
-
-WHOLE_DAY = Part("DAY")
 
 TIMES: Rules = {
     "TIMESTAMP_TRUNC": scalar(_timestamp_trunc, 2, 3, "TIMESTAMP"),

@@ -41,7 +41,7 @@ class Parameters:
         self._mentioned.clear()
         self._written.clear()
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> Any:  # noqa: ANN401 - one of many types
         """Return the value of @``name``, to be used while translating."""
         key = self._key(name)
         return self._values[key][1]
@@ -86,47 +86,48 @@ class Parameters:
         return key
 
 
-def _kind(name: str, value: Any) -> str | None:
+def _kind(name: str, value: object) -> str | None:
     """Return the GoogleSQL type of a Python value; None for NULL."""
     if value is None:
         return None
-    if isinstance(value, bool):
-        return "BOOL"
-    if isinstance(value, int):
-        if value not in _INT64:
-            raise QueryError(f"parameter @{name}: {value} does not fit INT64")
-        return "INT64"
+    if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:
+        raise QueryError(f"parameter @{name}: {value} does not fit INT64")
+    if isinstance(value, datetime):
+        return "DATETIME" if value.tzinfo is None else "TIMESTAMP"
     for type_, kind in _KINDS:
         if isinstance(value, type_):
-            if kind == "DATETIME" and value.tzinfo is not None:
-                return "TIMESTAMP"
             return kind
     if isinstance(value, Sequence):
-        kinds = {_kind(name, element) for element in value} - {None}
-        if kinds == {"INT64", "FLOAT64"}:
-            kinds = {"FLOAT64"}
-        if len(kinds) > 1 or any(str(kind).startswith("ARRAY") for kind in kinds):
-            raise QueryError(
-                f"parameter @{name}: an array needs elements of one type that is not an array"
-            )
-        return f"ARRAY<{kinds.pop()}>" if kinds else "ARRAY"
+        return _array_kind(name, value)
     raise QueryError(
         f"parameter @{name}: a value of type {type(value).__name__} is not supported; use str,"
         " int, float, bool, bytes, datetime, date, time, or a list of one of these"
     )
 
 
+def _array_kind(name: str, elements: Sequence[object]) -> str:
+    kinds = {_kind(name, element) for element in elements} - {None}
+    if kinds == {"INT64", "FLOAT64"}:
+        return "ARRAY<FLOAT64>"
+    if len(kinds) > 1 or any(str(kind).startswith("ARRAY") for kind in kinds):
+        raise QueryError(
+            f"parameter @{name}: an array needs elements of one type that is not an array"
+        )
+    return f"ARRAY<{kinds.pop()}>" if kinds else "ARRAY"
+
+
 _KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "BOOL"),
+    (int, "INT64"),
     (float, "FLOAT64"),
     (str, "STRING"),
     (bytes, "BYTES"),
-    (datetime, "DATETIME"),
     (date, "DATE"),
     (time, "TIME"),
 )
 
 
-def _bindable(value: Any) -> Any:
+def _bindable(value: object) -> object:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
