@@ -79,7 +79,7 @@ def _put_from_threads(store, batches, count):
 
 
 def _one_row_writers(events, rounds, seconds):
-    """64 writers of one row each, as coroutines, against the same group commit without judgement."""
+    """64 coroutines that write one row each, against a group commit without judgement."""
     ours, floor = [], []
     for _ in range(rounds):
         folder = tempfile.mkdtemp()

@@ -23,7 +23,10 @@ HELD_OVERHEAD_BYTES = 160
 
 
 class StagedEvent(NamedTuple):
-    """One event that waits. (A tuple: a frozen dataclass takes three times as long to make.)"""
+    """One event that waits.
+
+    A tuple: a frozen dataclass takes three times as long to make.
+    """
 
     insert_id: bytes
     event: bytes | Mapping[str, object]

@@ -155,7 +155,7 @@ class _Converters:
         if name not in self._documents:
             # The name stands before what is below it, where the type may come again; what it
             # leads to is made only then.
-            self._documents[name] = lambda value: made(value)  # noqa: PLW0108  # noqa: PLW0108 - not made yet
+            self._documents[name] = lambda value: made(value)  # noqa: PLW0108
             made = self.message_fields(message, None)
             if name == FIELD_MASK:
                 made = _field_mask_converter(made)

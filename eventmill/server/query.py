@@ -23,7 +23,7 @@ from eventmill.server.tables import parse_json
 from eventmill.store.port import ROW_LIMIT_DEFAULT, Store
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.cancel import as_cancellable
-from eventmill.wire.parameter_json import parameter_from_json
+from eventmill.wire.parameters import parameter_from_json
 from eventmill.wire.rows import Format, encode_rows
 
 QUERIES_WAITING_MAX = 32

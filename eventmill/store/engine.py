@@ -134,20 +134,22 @@ def _create_view(
         c for c in source.rows.column_names if own_columns or c not in (INSERT_ID, INGESTED_AT)
     ]
     # No part of these statements is a user's text: names and paths are quoted.
-    relation = f"SELECT * FROM {_name(f'rows of {name}')}"
+    relation = f"SELECT * FROM {_name(f'rows of {name}')}"  # noqa: S608
     if source.files:
         files = ", ".join(_text(path) for path in source.files)
         by_name = str(source.files_differ).lower()
         # The rows in memory come first: their schema gives the view its columns and types.
-        relation += (
-            f" UNION ALL BY NAME SELECT * FROM read_parquet([{files}], union_by_name = {by_name},"
-            " hive_partitioning = false)"
-        )
+        lake = f"read_parquet([{files}], union_by_name = {by_name}, hive_partitioning = false)"
+        relation += f" UNION ALL BY NAME SELECT * FROM {lake}"  # noqa: S608
     listed = ", ".join(_name(column) for column in columns)
-    cursor.execute(f"CREATE TEMP VIEW {_name(name)} AS SELECT {listed} FROM ({relation})")
+    view = f"CREATE TEMP VIEW {_name(name)} AS SELECT {listed} FROM ({relation})"  # noqa: S608
+    cursor.execute(view)
 
 
 def _fetch(answer: duckdb.DuckDBPyRelation, row_limit: int | None) -> tuple[pa.Table, bool]:
+    for place, name in enumerate(answer.columns):
+        if name.lower() in [before.lower() for before in answer.columns[:place]]:
+            raise QueryError(f"the answer has two columns named {name}: give one another name, AS")
     reader = answer.to_arrow_reader(_BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
     count = 0

@@ -71,7 +71,7 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore [{len(self._tables) - 1} tables]>"
 
-    def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:  # noqa: ARG002
+    def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
         """Store one batch (see ``wire.sink.Sink.put``); never has to wait."""
         if batch.table.dataset == OWN_DATASET:
             raise AccessError(f"{batch.table} is kept by the store itself")

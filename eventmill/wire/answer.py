@@ -49,11 +49,11 @@ class QueryResult:
         """Return the answer as an Arrow table."""
         return self._table
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> Any:  # noqa: ANN401 - pandas has no types here
         """Return the answer as a pandas DataFrame (pandas must be installed)."""
         return self._table.to_pandas()
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> Any:  # noqa: ANN401 - nor has polars
         """Return the answer as a polars DataFrame (polars must be installed)."""
         import polars  # an optional guest of the caller's
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from eventmill.base.errors import BatchError, BatchTooLargeError
 from eventmill.schema.table import TableId
@@ -198,4 +198,4 @@ def _slices(payload: bytes, start: int, offsets: tuple[int, ...]) -> list[bytes]
         return [payload[start : start + offsets[1]]]
     if start:
         offsets = tuple([start + offset for offset in offsets])
-    return [payload[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [payload[a:b] for a, b in pairwise(offsets)]

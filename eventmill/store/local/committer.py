@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import BackPressureError, EventmillError, UnavailableError
+from eventmill.schema.table import TableId
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.frame import encode_head
 from eventmill.store.local.gathering import Finish
 from eventmill.store.local.log import TableLog
-from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch, encode_payload
 
 _logger = logging.getLogger("eventmill.store")

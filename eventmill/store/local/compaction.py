@@ -21,7 +21,6 @@ from eventmill.base.errors import EventmillError
 from eventmill.schema.table import Table, TableId
 from eventmill.store.local.catalog import read_tables
 from eventmill.store.local.decode import FrameDecoder
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 from eventmill.store.local.disk import DISK, Disk, disk_errors
 from eventmill.store.local.frame import Frame, scan
 from eventmill.store.local.lake import LakeWriter, is_unfinished, read_insert_ids, read_rows
@@ -30,6 +29,7 @@ from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import FileRow, Manifest, SegmentRow
 from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.partition import expires_at, split
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 
 _logger = logging.getLogger("eventmill.compaction")
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from eventmill.base.errors import UnavailableError
 from eventmill.schema.table import TableSpec
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 from eventmill.store.local.disk import Disk, disk_errors
 from eventmill.store.local.manifest import FileRow
 from eventmill.store.local.partition import event_time_column
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 
 ROW_GROUP_ROWS = 122_880
 """DuckDB's own row-group size: its scan hands one group to one thread."""

@@ -88,6 +88,5 @@ def _next_start(start: datetime, granularity: Granularity) -> datetime:
     if granularity is Granularity.DAY:
         return start + timedelta(days=1)
     if granularity is Granularity.MONTH:
-        first_of_next = (start.replace(day=28) + timedelta(days=4)).replace(day=1)
-        return first_of_next
+        return (start.replace(day=28) + timedelta(days=4)).replace(day=1)
     return start.replace(year=start.year + 1)

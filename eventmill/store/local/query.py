@@ -14,12 +14,12 @@ from eventmill.schema.table import TableId, TableStats
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import TimeBounds, Translation, translate
 from eventmill.store.local.catalog import LiveTable, TableCache
-from eventmill.store.own_columns import INGESTED_AT
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.manifest import FileRow, Manifest
 from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.partition import event_time_column
 from eventmill.store.local.tail import Tail
+from eventmill.store.own_columns import INGESTED_AT
 from eventmill.wire.answer import QueryResult
 
 _TRIES = 5

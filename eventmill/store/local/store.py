@@ -123,7 +123,7 @@ class LocalStore:
                 lock.release()
             raise
         if compactor and lock is not None:
-            store._compactor = CompactorProcess(layout, options)  # noqa: SLF001 - its own class
+            store._compactor = CompactorProcess(layout, options)
         return store
 
     @property

@@ -23,7 +23,6 @@ from eventmill.store.quarantine import QUARANTINE, quarantine_batches
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Answer
-from eventmill.wire.verdict import Verdict
 
 
 class Writers:

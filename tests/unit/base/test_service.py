@@ -63,3 +63,26 @@ def test_a_run_that_returns_ends_the_service():
     service.start()
     assert service.wait(5)
     assert not service.running
+
+
+def test_a_service_that_starts_again_waits_until_its_last_run_has_ended():
+    class Lingering(Service):
+        def __init__(self):
+            super().__init__("lingering")
+            self.entered = threading.Semaphore(0)
+            self.may_end = threading.Event()
+
+        def run(self, stopping):
+            self.entered.release()
+            stopping.wait()
+            assert self.may_end.wait(5)
+
+    service = Lingering()
+    service.start()
+    assert service.entered.acquire(timeout=5)
+    assert not service.stop(0.0)
+    service.start()
+    assert not service.entered.acquire(timeout=0.05)
+    service.may_end.set()
+    assert service.entered.acquire(timeout=5)
+    assert service.stop(5)

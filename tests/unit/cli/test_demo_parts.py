@@ -12,7 +12,7 @@ from eventmill.base.errors import UsageError
 from eventmill.cli.demo import own_tests
 from eventmill.cli.demo.faults import FAULTS_COUNT, put_faults
 from eventmill.cli.demo.flights import flights_file, read_flights
-from eventmill.cli.demo.job import PROTOS
+from eventmill.cli.demo.job import PROTOS, DemoJob
 from eventmill.schema.compile import compile_protos
 from eventmill.schema.mapping import spec_from_proto
 from eventmill.schema.message_type import MessageType
@@ -73,3 +73,16 @@ def test_own_test_results_have_an_identity_each(tmp_path):
 
 def test_without_tests_there_are_no_results(tmp_path):
     assert own_tests.own_test_results(str(tmp_path)) == []
+
+
+def test_accounts_that_the_store_does_not_share_are_told():
+    job = DemoJob(MemoryStore(), None, lambda name, done, total: None)
+    job._apply_tables()
+    job._compare()
+    assert job.outcome.differences == []
+    job.outcome.accounts.add(sent=5, accepted=3, duplicates=1, quarantined=0)
+    job._compare()
+    assert job.outcome.differences == [
+        "sent and settled: 5 and 4",
+        "accepted and stored: 3 and 0",
+    ]

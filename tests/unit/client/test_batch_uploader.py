@@ -1,9 +1,6 @@
 import gc
 import logging
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 
@@ -169,11 +166,11 @@ def test_a_dict_with_a_column_that_the_table_has_got_since_is_taken(uploader_of,
 
 def test_messages_of_another_type_never_reach_the_table(uploader_of, sink):
     undelivered = []
-    events = uploader_of(on_undelivered=lambda e, why: undelivered.append((e, why)))
-    sink.gate.clear()
+    events = uploader_of(batch_bytes=1, on_undelivered=lambda e, why: undelivered.append((e, why)))
+    sink.describe_error = UnavailableError("down")
     events.stage(Duration(seconds=1))
     events.stage(Duration(seconds=2))
-    sink.gate.set()
+    sink.describe_error = None
     assert events.flush(WAIT) == 0
     assert sink.batches == []
     assert sum(len(batch) for batch, _ in undelivered) == 2
@@ -437,66 +434,6 @@ def test_a_cause_is_logged_once_a_minute_with_how_often_it_was_held_back(caplog)
         "b happened",
         "a happened (4 more like it)",
     ]
-
-
-PREAMBLE = """
-import os, sys, threading
-from eventmill.client.batch_uploader import BatchUploader
-from eventmill.schema.table import Table
-from eventmill.testing.events import build_spec, build_type
-from eventmill.wire.verdict import Verdict
-Build = build_type().cls
-
-class Printing:
-    def put(self, batch, *, timeout_seconds=None):
-        for event in batch.events:
-            os.write(1, build_type().parse(event).name.encode() + b"\\n")
-        return Verdict(batch.count)
-    def describe(self, table):
-        return Table(build_spec(), 1, 0.0, 0.0)
-
-events = BatchUploader(Printing(), "contract.builds", flush_interval_seconds=3600.0)
-"""
-
-
-def output_of(program):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
-@pytest.mark.slow
-def test_an_exit_without_close_sends_what_is_left():
-    assert output_of("events.stage(Build(name='a'))") == ["a"]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_fork_sends_the_parents_events_once_and_the_childs_as_well():
-    program = """
-events.stage(Build(name='parent'))
-with events._work:  # as another thread may hold it at this moment
-    child = os.fork()
-if not child:
-    assert events.stats().staged == 0
-    events.stage(Build(name='child'))
-    assert events.flush(10) == 0
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-os.write(1, b"-\\n")
-events.close()
-"""
-    program = program.replace("with events._work:", "if events._work.acquire():").replace(
-        "if not child:\n", "if not child:\n    pass\n"
-    )
-    program = program.replace("assert os.waitpid", "events._work.release()\nassert os.waitpid")
-    assert output_of(program) == ["child", "-", "parent"]
 
 
 def test_a_closed_uploader_is_forgotten(sink):

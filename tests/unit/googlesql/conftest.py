@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql import Translation, translate, view_name
+from eventmill.store.googlesql import Translation, translate, view_name
 
 NOW = datetime(2024, 2, 29, 12, 34, 56, 789000, tzinfo=UTC)
 

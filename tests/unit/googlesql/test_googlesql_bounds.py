@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql import TimeBounds, Translation, translate, view_name
+from eventmill.store.googlesql import TimeBounds, Translation, translate, view_name
 
 NOW = datetime(2024, 3, 10, 12, 0, tzinfo=UTC)
 T = TableId("local", "d", "t")

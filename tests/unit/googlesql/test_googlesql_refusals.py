@@ -7,8 +7,8 @@ import re
 import pytest
 
 from eventmill.base.errors import QueryError, UnsupportedSqlError
-from eventmill.store.local.googlesql import translate
-from eventmill.store.local.googlesql.functions import FUNCTIONS
+from eventmill.store.googlesql import translate
+from eventmill.store.googlesql.functions import FUNCTIONS
 
 UNSUPPORTED = [
     ("INSERT INTO ci.t VALUES (1)", "INSERT"),
@@ -175,11 +175,9 @@ def test_function_names_know_no_case():
     assert translate("SELECT lower('A')").sql == translate("SELECT LOWER('A')").sql
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", sorted(n for n, rule in FUNCTIONS.items() if rule.most < 1000))
 def test_every_function_refuses_too_many_arguments(name):
     rule = FUNCTIONS[name]
-    if rule.most >= 1000:
-        pytest.skip("takes any number")
     over = " OVER (ORDER BY x)" if rule.window else ""
     arguments = ", ".join(["x"] * (rule.most + 1))
     with pytest.raises(QueryError, match="arguments, not"):

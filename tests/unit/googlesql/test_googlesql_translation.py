@@ -8,7 +8,7 @@ import pytest
 
 from eventmill.base.errors import QueryError
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql import translate, view_name
+from eventmill.store.googlesql import translate, view_name
 
 BUILDS = TableId("local", "ci", "builds")
 REPOS = TableId("local", "ci", "repos")

@@ -104,7 +104,10 @@ def test_messages_without_a_column_have_none_at_every_depth():
 
 
 def test_proto2_required_is_required_at_every_depth():
-    body = "message M { required int32 a = 1; optional In i = 2; repeated int32 r = 3; } message In { required string s = 1; }"  # noqa: E501
+    body = """
+        message M { required int32 a = 1; optional In i = 2;
+        repeated int32 r = 3; } message In { required string s = 1; }
+    """
     assert columns(body, PROTO2) == [
         "a INTEGER REQUIRED",
         "i RECORD NULLABLE",
@@ -317,7 +320,10 @@ def test_a_table_without_options_is_partitioned_by_the_day_it_was_taken():
     ],
 )
 def test_what_is_said_of_a_table_must_fit_its_columns(overrides: dict, text: str):
-    body = "message M { google.protobuf.Timestamp at = 1; int32 a = 2; float f = 3; repeated google.protobuf.Timestamp many = 4; }"  # noqa: E501
+    body = """
+        message M { google.protobuf.Timestamp at = 1; int32 a = 2;
+        float f = 3; repeated google.protobuf.Timestamp many = 4; }
+    """
     with pytest.raises(SchemaError, match=text.replace("(", r"\(")):
         spec_from_proto(TABLE, compiled(body), "t.M", **overrides)
 

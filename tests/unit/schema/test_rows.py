@@ -304,7 +304,11 @@ def test_what_does_not_fit_is_refused_with_its_place(
 
 
 def test_proto2_required_fields_and_closed_enums_are_judged():
-    body = "message M { required int32 a = 1; optional In i = 2; optional E e = 3; } message In { required string s = 1; } enum E { X = 1; }"  # noqa: E501
+    body = """
+        message M { required int32 a = 1; optional In i = 2;
+        optional E e = 3; } message In { required string s = 1; } enum E {
+        X = 1; }
+    """
     made = RowEncoder(message_type(body, syntax=PROTO2))
     assert made.encode({"a": 1, "i": {"s": ""}})
     for row, field in (({}, "a"), ({"a": 1, "i": {}}, "i.s")):

@@ -75,6 +75,8 @@ def test_a_stop_answers_what_has_begun(store):
     assert begun.wait(5)
     stopping = threading.Thread(target=server.stop)
     stopping.start()
+    stopping.join(0.3)
+    assert stopping.is_alive()
     go_on.set()
     asking.join(20)
     stopping.join(20)
@@ -83,7 +85,10 @@ def test_a_stop_answers_what_has_begun(store):
 
 
 def test_a_server_that_was_never_started_stops(store):
-    Server(store, ServerSettings(port=0)).stop()
+    server = Server(store, ServerSettings(port=0))
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
 PROGRAM = """

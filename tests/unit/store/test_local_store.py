@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -163,10 +164,14 @@ def test_a_repeat_from_before_the_window_is_taken_out_by_compaction(folder):
 def test_senders_are_asked_to_pause_when_compaction_is_behind_and_go_on_after_it(folder):
     clock = FakeClock(FIRST_SECOND)
     with opened(folder, clock=clock, segment_bytes=2_000, sealed_bytes_max=10_000) as store:
-        with pytest.raises(BackPressureError, match="wait for compaction") as refused:
+
+        def put_all():
             for turn in range(100):
                 store.put(builds_batch(range(turn * 50, turn * 50 + 50)))
                 clock.advance(1)
+
+        with pytest.raises(BackPressureError, match="wait for compaction") as refused:
+            put_all()
         assert refused.value.retry_after_seconds
         kept = store.stats(BUILDS).rows
         assert kept < 5_000
@@ -296,8 +301,6 @@ def test_files_that_no_table_owns_are_set_aside_not_removed(folder):
         os.makedirs(stray)
         with open(os.path.join(stray, "0000000001.log"), "wb") as file:
             file.write(b"precious")
-        from dataclasses import replace
-
         store.apply(replace(builds_spec(), table=TableId("local", "ci", "other")))
         kept = [n for n in os.listdir(os.path.join(folder, "tables")) if ".stray-" in n]
         assert len(kept) == 1

@@ -167,7 +167,10 @@ def test_unknown_enum_numbers_are_text_and_of_closed_enums_unset():
 
 
 def test_fields_may_be_declared_in_another_order_than_their_numbers():
-    body = "message M { string z = 3; In i = 2; int32 a = 1; } message In { bool y = 9; string x = 1; }"
+    body = """
+        message M { string z = 3; In i = 2; int32 a = 1; }
+        message In { bool y = 9; string x = 1; }
+    """
     event = bytes_field(3, b"z") + bytes_field(2, b"\x48\x01" + bytes_field(1, b"x")) + b"\x08\x07"
     assert rows(spec_of(body), [event]) == [{"z": "z", "i": {"y": True, "x": "x"}, "a": 7}]
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventmill.base.errors import UsageError
-from eventmill.wire.parameter_json import parameter_from_json, parameter_to_json
+from eventmill.wire.parameter_json import parameter_to_json
+from eventmill.wire.parameters import parameter_from_json
 
 SCALARS = st.one_of(
     st.none(),

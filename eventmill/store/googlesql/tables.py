@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from eventmill.base.errors import QueryError, UsageError
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql.refusals import place, unsupported
+from eventmill.store.googlesql.refusals import place, unsupported
 
 
 def view_name(table: TableId) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlglot import exp
 
 from eventmill.base.errors import UnsupportedSqlError
-from eventmill.store.local.googlesql import literals
-from eventmill.store.local.googlesql.casts import type_name
-from eventmill.store.local.googlesql.functions import FUNCTIONS
-from eventmill.store.local.googlesql.values import Parameters
+from eventmill.store.googlesql import literals
+from eventmill.store.googlesql.casts import type_name
+from eventmill.store.googlesql.functions import FUNCTIONS
+from eventmill.store.googlesql.values import Parameters
 
 _BOOL = (exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.call import Call
-from eventmill.store.local.googlesql.quoting import int64
-from eventmill.store.local.googlesql.refusals import unsupported, wrong
+from eventmill.store.googlesql.call import Call
+from eventmill.store.googlesql.quoting import int64
+from eventmill.store.googlesql.refusals import unsupported, wrong
 
 WEEKDAYS = ("SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventmill.store.local.googlesql.call import MANY, Call, Rules, scalar
-from eventmill.store.local.googlesql.quoting import failure
+from eventmill.store.googlesql.call import MANY, Call, Rules, scalar
+from eventmill.store.googlesql.quoting import failure
 
 ZERO_DIVISION = "division by zero; SAFE_DIVIDE gives NULL instead"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from eventmill.store.local.googlesql.call import MANY, Call, Rules, scalar
-from eventmill.store.local.googlesql.quoting import failure, quote_text
+from eventmill.store.googlesql.call import MANY, Call, Rules, scalar
+from eventmill.store.googlesql.quoting import failure, quote_text
 
 # The characters of Unicode's White_Space property, which TRIM without a second argument removes.
 _WHITESPACE = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.quoting import failure, quote_name
-from eventmill.store.local.googlesql.refusals import unsupported
+from eventmill.store.googlesql.quoting import failure, quote_name
+from eventmill.store.googlesql.refusals import unsupported
 
 _DType = exp.DType
 

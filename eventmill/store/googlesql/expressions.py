@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 from sqlglot import exp
 
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql import literals
-from eventmill.store.local.googlesql.arrays import contains, element
-from eventmill.store.local.googlesql.casts import cast, duckdb_type, type_name
-from eventmill.store.local.googlesql.dateparts import SPANS, span_of
-from eventmill.store.local.googlesql.functions import FUNCTIONS
-from eventmill.store.local.googlesql.grammar import check_parts
-from eventmill.store.local.googlesql.kinds import Kinds
-from eventmill.store.local.googlesql.numeric import nonzero
-from eventmill.store.local.googlesql.quoting import int64, quote_bytes, quote_name, quote_text
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
-from eventmill.store.local.googlesql.scope import Scope, Source, SourceKind
-from eventmill.store.local.googlesql.structs import Structs
-from eventmill.store.local.googlesql.times import write_extract
-from eventmill.store.local.googlesql.values import Parameters
+from eventmill.store.googlesql import literals
+from eventmill.store.googlesql.arrays import contains, element
+from eventmill.store.googlesql.casts import cast, duckdb_type, type_name
+from eventmill.store.googlesql.dateparts import SPANS, span_of
+from eventmill.store.googlesql.functions import FUNCTIONS
+from eventmill.store.googlesql.grammar import check_parts
+from eventmill.store.googlesql.kinds import Kinds
+from eventmill.store.googlesql.numeric import nonzero
+from eventmill.store.googlesql.quoting import int64, quote_bytes, quote_name, quote_text
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported, wrong
+from eventmill.store.googlesql.scope import Scope, Source, SourceKind
+from eventmill.store.googlesql.structs import Structs
+from eventmill.store.googlesql.times import write_extract
+from eventmill.store.googlesql.values import Parameters
 
 INSERT_ID = "_insert_id"
 INGESTED_AT = "_ingested_at"

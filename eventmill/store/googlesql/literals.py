@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.quoting import float64, int64, quote_text
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported
+from eventmill.store.googlesql.quoting import float64, int64, quote_text
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported
 
 
 def value(node: exp.Expr) -> Any:  # noqa: ANN401 - one of many types

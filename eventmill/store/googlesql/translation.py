@@ -10,10 +10,10 @@ from typing import Any
 from eventmill.base.clock import SYSTEM_CLOCK, utc_datetime
 from eventmill.base.errors import QueryError
 from eventmill.schema.table import DEFAULT_PROJECT, TableId
-from eventmill.store.local.googlesql.bounds import TimeBounds, merge
-from eventmill.store.local.googlesql.grammar import parse
-from eventmill.store.local.googlesql.queries import Queries
-from eventmill.store.local.googlesql.values import Parameters
+from eventmill.store.googlesql.bounds import TimeBounds, merge
+from eventmill.store.googlesql.grammar import parse
+from eventmill.store.googlesql.queries import Queries
+from eventmill.store.googlesql.values import Parameters
 
 
 @dataclass(frozen=True, slots=True)

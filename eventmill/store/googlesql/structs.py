@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql import casts
-from eventmill.store.local.googlesql.grammar import check_parts
-from eventmill.store.local.googlesql.quoting import quote_name
-from eventmill.store.local.googlesql.refusals import wrong
+from eventmill.store.googlesql import casts
+from eventmill.store.googlesql.grammar import check_parts
+from eventmill.store.googlesql.quoting import quote_name
+from eventmill.store.googlesql.refusals import wrong
 
 
 class Structs:

@@ -6,15 +6,15 @@ from typing import Any
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql import literals
-from eventmill.store.local.googlesql.aggregates import one_quantile
-from eventmill.store.local.googlesql.call import Call, Rule
-from eventmill.store.local.googlesql.expressions import Expressions
-from eventmill.store.local.googlesql.functions import FUNCTIONS, INSTEAD
-from eventmill.store.local.googlesql.grammar import check_parts
-from eventmill.store.local.googlesql.quoting import quote_name
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
-from eventmill.store.local.googlesql.structs import is_struct_call
+from eventmill.store.googlesql import literals
+from eventmill.store.googlesql.aggregates import one_quantile
+from eventmill.store.googlesql.call import Call, Rule
+from eventmill.store.googlesql.expressions import Expressions
+from eventmill.store.googlesql.functions import FUNCTIONS, INSTEAD
+from eventmill.store.googlesql.grammar import check_parts
+from eventmill.store.googlesql.quoting import quote_name
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported, wrong
+from eventmill.store.googlesql.structs import is_struct_call
 
 
 class Calls(Expressions):

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql import literals
-from eventmill.store.local.googlesql.aliases import Aliases
-from eventmill.store.local.googlesql.expressions import (
+from eventmill.store.googlesql import literals
+from eventmill.store.googlesql.aliases import Aliases
+from eventmill.store.googlesql.expressions import (
     INGESTED_AT,
     INSERT_ID,
     path,
 )
-from eventmill.store.local.googlesql.grammar import check_parts
-from eventmill.store.local.googlesql.quoting import quote_name
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
-from eventmill.store.local.googlesql.scope import Scope, Source, SourceKind
-from eventmill.store.local.googlesql.sources import Sources, alias_of
-from eventmill.store.local.googlesql.values import Parameters
+from eventmill.store.googlesql.grammar import check_parts
+from eventmill.store.googlesql.quoting import quote_name
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported, wrong
+from eventmill.store.googlesql.scope import Scope, Source, SourceKind
+from eventmill.store.googlesql.sources import Sources, alias_of
+from eventmill.store.googlesql.values import Parameters
 
 _SET_OPERATIONS: dict[type[exp.Expr], str] = {
     exp.Union: "UNION",

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.call import Call, Rules, Writer, scalar
-from eventmill.store.local.googlesql.dateparts import (
+from eventmill.store.googlesql.call import Call, Rules, Writer, scalar
+from eventmill.store.googlesql.dateparts import (
     EXTRACTABLE,
     MICROSECONDS,
     WEEKDAYS,
@@ -21,8 +21,8 @@ from eventmill.store.local.googlesql.dateparts import (
     span_of,
     truncate,
 )
-from eventmill.store.local.googlesql.quoting import failure
-from eventmill.store.local.googlesql.refusals import unsupported, wrong
+from eventmill.store.googlesql.quoting import failure
+from eventmill.store.googlesql.refusals import unsupported, wrong
 
 _CLOCK_PARTS = tuple(MICROSECONDS)
 _DATE_PARTS = ("DAY", "WEEK", "ISOWEEK", "MONTH", "QUARTER", "YEAR", "ISOYEAR")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from eventmill.store.local.googlesql.call import Call, Rules, scalar
-from eventmill.store.local.googlesql.quoting import quote_text
+from eventmill.store.googlesql.call import Call, Rules, scalar
+from eventmill.store.googlesql.quoting import quote_text
 
 _STEP = re.compile(
     r"""\.(?P<plain>[^.\[\]"'*\s]+) | \."(?P<dotted>[^"\\]*)" | \[(?P<index>\d+)\]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from eventmill.store.local.googlesql.aggregates import AGGREGATES, WINDOWS
-from eventmill.store.local.googlesql.arrays import ARRAYS
-from eventmill.store.local.googlesql.call import Rules
-from eventmill.store.local.googlesql.documents import DOCUMENTS
-from eventmill.store.local.googlesql.numeric import NUMBERS
-from eventmill.store.local.googlesql.strings import STRINGS
-from eventmill.store.local.googlesql.timeformats import TIME_FORMATS
-from eventmill.store.local.googlesql.times import TIMES
+from eventmill.store.googlesql.aggregates import AGGREGATES, WINDOWS
+from eventmill.store.googlesql.arrays import ARRAYS
+from eventmill.store.googlesql.call import Rules
+from eventmill.store.googlesql.documents import DOCUMENTS
+from eventmill.store.googlesql.numeric import NUMBERS
+from eventmill.store.googlesql.strings import STRINGS
+from eventmill.store.googlesql.timeformats import TIME_FORMATS
+from eventmill.store.googlesql.times import TIMES
 
 FUNCTIONS: Rules = {
     **STRINGS,

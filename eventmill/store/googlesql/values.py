@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from eventmill.base.errors import QueryError
-from eventmill.store.local.googlesql.casts import DUCKDB
+from eventmill.store.googlesql.casts import DUCKDB
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INT64 = range(-(2**63), 2**63)

@@ -8,15 +8,15 @@ from sqlglot import exp
 
 from eventmill.base.errors import QueryError
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql.bounds import Read, comparisons, conjuncts, limit
-from eventmill.store.local.googlesql.calls import Calls
-from eventmill.store.local.googlesql.grammar import check_parts
-from eventmill.store.local.googlesql.quoting import quote_name
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
-from eventmill.store.local.googlesql.scope import Scope, Source, SourceKind
-from eventmill.store.local.googlesql.structs import element_fields
-from eventmill.store.local.googlesql.tables import table_id, view_name
-from eventmill.store.local.googlesql.values import Parameters
+from eventmill.store.googlesql.bounds import Read, comparisons, conjuncts, limit
+from eventmill.store.googlesql.calls import Calls
+from eventmill.store.googlesql.grammar import check_parts
+from eventmill.store.googlesql.quoting import quote_name
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported, wrong
+from eventmill.store.googlesql.scope import Scope, Source, SourceKind
+from eventmill.store.googlesql.structs import element_fields
+from eventmill.store.googlesql.tables import table_id, view_name
+from eventmill.store.googlesql.values import Parameters
 
 _TIMELESS = ("INT64", "FLOAT64", "BOOL", "BYTES")
 """Types of constants that no time is compared with."""

@@ -11,7 +11,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokens import Token, TokenType
 
 from eventmill.base.errors import QueryError, UnsupportedSqlError
-from eventmill.store.local.googlesql.refusals import unsupported
+from eventmill.store.googlesql.refusals import unsupported
 
 SQL_CHARACTERS_MAX = 1_000_000
 """Characters of one query. BigQuery's limit for an unresolved query is 1 MB

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventmill.store.local.googlesql.call import MANY, Call, Rules, scalar
-from eventmill.store.local.googlesql.dateparts import MICROSECONDS, Part, Span, span_of
-from eventmill.store.local.googlesql.quoting import failure, int64
-from eventmill.store.local.googlesql.times import as_date, as_timestamp
+from eventmill.store.googlesql.call import MANY, Call, Rules, scalar
+from eventmill.store.googlesql.dateparts import MICROSECONDS, Part, Span, span_of
+from eventmill.store.googlesql.quoting import failure, int64
+from eventmill.store.googlesql.times import as_date, as_timestamp
 
 
 def element(array: str, index: str, *, base: int, safe: bool) -> str:

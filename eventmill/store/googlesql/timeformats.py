@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from eventmill.store.local.googlesql.call import Call, Rules, scalar
-from eventmill.store.local.googlesql.quoting import quote_text
-from eventmill.store.local.googlesql.times import as_date, as_timestamp, local_time
+from eventmill.store.googlesql.call import Call, Rules, scalar
+from eventmill.store.googlesql.quoting import quote_text
+from eventmill.store.googlesql.times import as_date, as_timestamp, local_time
 
 _ELEMENT = re.compile(r"%(E\*S|E\dS|E4Y|Ez|.)", re.DOTALL)
 

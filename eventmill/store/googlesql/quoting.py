@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from eventmill.store.local.googlesql.refusals import wrong
+from eventmill.store.googlesql.refusals import wrong
 
 _INT64_MAX = 2**63 - 1
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.functions import FUNCTIONS
+from eventmill.store.googlesql.functions import FUNCTIONS
 
 
 class Aliases:

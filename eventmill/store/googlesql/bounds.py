@@ -19,7 +19,7 @@ from sqlglot import exp
 
 from eventmill.base.errors import QueryError
 from eventmill.schema.table import TableId
-from eventmill.store.local.googlesql.dateparts import MICROSECONDS, Part, part_of, truncate
+from eventmill.store.googlesql.dateparts import MICROSECONDS, Part, part_of, truncate
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlglot import exp
 
 from eventmill.base.errors import QueryError, UnsupportedSqlError
-from eventmill.store.local.googlesql.refusals import NotConstantError, unsupported, wrong
+from eventmill.store.googlesql.refusals import NotConstantError, unsupported, wrong
 
 
 class Writer(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from eventmill.store.local.googlesql.call import Call, Rules, aggregate, window
+from eventmill.store.googlesql.call import Call, Rules, aggregate, window
 
 _ALL = "DISTINCT,NULLS,ORDER BY,LIMIT,OVER"
 

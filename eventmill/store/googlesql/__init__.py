@@ -1,0 +1,7 @@
+"""GoogleSQL on DuckDB: a written subset, each part with a tested meaning; the rest is refused."""
+
+from eventmill.store.googlesql.bounds import TimeBounds
+from eventmill.store.googlesql.tables import view_name
+from eventmill.store.googlesql.translation import Translation, translate
+
+__all__ = ["TimeBounds", "Translation", "translate", "view_name"]
