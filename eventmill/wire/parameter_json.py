@@ -10,7 +10,6 @@ import base64
 import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 
 from eventmill.base.errors import UsageError
 
@@ -35,8 +34,6 @@ def parameter_to_json(value: object) -> object:
         return _typed("DATE", value.isoformat())
     if isinstance(value, time):
         return _typed("TIME", value.isoformat())
-    if isinstance(value, Decimal):
-        return _typed("NUMERIC", str(value))
     if isinstance(value, Sequence):
         return [parameter_to_json(element) for element in value]
     raise UsageError(f"a {type(value).__name__} cannot be the value of a parameter")
