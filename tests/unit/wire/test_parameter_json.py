@@ -1,6 +1,5 @@
 import json
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -21,8 +20,6 @@ SCALARS = st.one_of(
     st.times(),
     st.datetimes(),
     st.datetimes(timezones=st.just(UTC)),
-        allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20
-    ),
 )
 
 
