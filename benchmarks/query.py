@@ -91,13 +91,13 @@ def _native(store, path):
 def _pair(store, native, name, ours, theirs, rounds):
     mine, other = [], []
     store.query(ours)
-    native.execute(theirs).to_arrow_table()
+    native.sql(theirs).to_arrow_table()
     for _ in range(rounds):
         began = time.perf_counter()
         answer = store.query(ours, row_limit=None)
         mine.append((time.perf_counter() - began) * 1e3)
         began = time.perf_counter()
-        expected = native.execute(theirs).to_arrow_table()
+        expected = native.sql(theirs).to_arrow_table()
         other.append((time.perf_counter() - began) * 1e3)
         assert len(answer) == expected.num_rows
     # The target is for the question that reads columns; the other shows what asking costs.

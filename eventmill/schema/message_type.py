@@ -5,7 +5,6 @@ Needs protobuf alone, so that the sending library can use it.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import threading
 from collections import OrderedDict
@@ -167,6 +166,8 @@ def _no_such_message(descriptor_set: bytes, message: str) -> str:
     names = [name for file in _parse_set(descriptor_set).file for name in _names_in(file)]
     last = message.rsplit(".", 1)[-1]
     near = [name for name in names if name.rsplit(".", 1)[-1].lower() == last.lower()]
+    import difflib  # only when a name is wrong: it costs every start 5 ms
+
     near += [name for name in difflib.get_close_matches(message, names) if name not in near]
     own = [name for name in names if not name.startswith("google.")]
     if near:

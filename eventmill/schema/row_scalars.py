@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import json
 import math
 import re
@@ -56,6 +55,8 @@ def out_of_range(value: object, limits: str) -> EventProblem:
 
 def near_names(name: str, names: list[str]) -> str:
     """Return `` (did you mean x?)`` when one of ``names`` is near ``name``, else nothing."""
+    import difflib  # only when a name is wrong: it costs every start 5 ms
+
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from eventmill.schema.problem import EventProblem, Reason
 
@@ -57,6 +58,16 @@ class Verdict:
     def ok(self) -> bool:
         """Whether no event was rejected."""
         return not self.rejected
+
+
+def stored_verdict(count: int, duplicates: Sequence[int]) -> Verdict:
+    """Return the verdict of a batch with no rejected event; the commonest is not made anew."""
+    return Verdict(count, tuple(duplicates)) if duplicates else _all_accepted(count)
+
+
+@lru_cache(maxsize=1024)
+def _all_accepted(count: int) -> Verdict:
+    return Verdict(count)
 
 
 def join_verdicts(verdicts: Iterable[Verdict]) -> Verdict:

@@ -44,6 +44,9 @@ class Submission:
     batch: Batch
     keys: Sequence[bytes]
     """16-byte hashes of the insert IDs, in order."""
+    checksum: int
+    """crc32 of the payload, made by the caller: over a long payload Python lets other threads
+    run, and the committer would have to win its turn back."""
     finish: Finish
     """Called once, from the committer's thread: with the places of duplicates in ``batch``,
     ascending, or with the error."""
@@ -219,7 +222,7 @@ class TableCommitter:
                 count = submission.batch.count - len(submission.duplicates)
                 if count:
                     sequence += 1
-                    payload = _without(submission.batch, submission.duplicates)
+                    payload, checksum = _without(submission)
                     parts.append(
                         encode_head(
                             payload,
@@ -227,6 +230,7 @@ class TableCommitter:
                             received_us=int(now * 1e6),
                             version=self.version,
                             count=count,
+                            checksum=checksum,
                         )
                     )
                     parts.append(payload)
@@ -255,11 +259,12 @@ class TableCommitter:
         self._opened_at = None
 
 
-def _without(batch: Batch, duplicates: Sequence[int]) -> bytes:
-    """Return the payload of ``batch`` less the events at ``duplicates``."""
-    if not duplicates:
-        return batch.payload
-    gone = set(duplicates)
+def _without(submission: Submission) -> tuple[bytes, int | None]:
+    """Return a batch's payload less its duplicates, and the payload's checksum where known."""
+    batch = submission.batch
+    if not submission.duplicates:
+        return batch.payload, submission.checksum
+    gone = set(submission.duplicates)
     kept = [index for index in range(batch.count) if index not in gone]
     ids, events = batch.insert_ids, batch.events
-    return encode_payload([ids[i] for i in kept], [events[i] for i in kept])
+    return encode_payload([ids[i] for i in kept], [events[i] for i in kept]), None

@@ -52,10 +52,18 @@ class Damage:
 
 
 def encode_head(
-    payload: bytes, *, sequence: int, received_us: int, version: int, count: int
+    payload: bytes,
+    *,
+    sequence: int,
+    received_us: int,
+    version: int,
+    count: int,
+    checksum: int | None = None,
 ) -> bytes:
-    """Return the head that goes before ``payload``."""
-    body = _BODY.pack(len(payload), zlib.crc32(payload), sequence, received_us, version, count)
+    """Return the head that goes before ``payload``, whose crc32 may be known already."""
+    if checksum is None:
+        checksum = zlib.crc32(payload)
+    body = _BODY.pack(len(payload), checksum, sequence, received_us, version, count)
     return _FIXED.pack(MAGIC, zlib.crc32(body)) + body
 
 

@@ -101,8 +101,7 @@ class TableLog:
             raise UnavailableError(f"the log of {self._table} has no open segment")
         try:
             with disk_errors("in the log"):
-                size = self._disk.write(segment.fd, parts)
-                self._disk.sync(segment.fd)
+                size = self._disk.append(segment.fd, parts)
         except TransientError:
             self._cut_back(segment)
             raise
@@ -231,8 +230,7 @@ class TableLog:
             self._disk.folder(folder)
             fd = self._disk.create(path)
             try:
-                self._disk.write(fd, [stretch])
-                self._disk.sync(fd)
+                self._disk.append(fd, [stretch])
             finally:
                 os.close(fd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -16,7 +17,7 @@ from eventmill.store.quarantine import rejected_events
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Answer
-from eventmill.wire.verdict import Verdict
+from eventmill.wire.verdict import Verdict, stored_verdict
 
 QuarantineCall = Callable[[Sequence[QuarantinedEvent], Finish], None]
 """Keeps rejected events and tells when they are synced, without places; never raises."""
@@ -69,7 +70,7 @@ class TableWriter:
         count = batch.count
 
         def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
-            answer(None if error else Verdict(count, tuple(duplicates)), error)
+            answer(None if error else stored_verdict(count, duplicates), error)
 
         self._commit(batch, finish)
 
@@ -93,7 +94,8 @@ class TableWriter:
         self._committer.close()
 
     def _commit(self, batch: Batch, finish: Finish) -> None:
-        self._committer.submit(Submission(batch, hash_ids(batch.insert_ids, self._seed), finish))
+        keys = hash_ids(batch.insert_ids, self._seed)
+        self._committer.submit(Submission(batch, keys, zlib.crc32(batch.payload), finish))
 
     def _submit_parts(self, batch: Batch, judgement: Judgement, answer: Answer) -> None:
         """Answer when both the good events and the rejected ones are synced."""

@@ -187,13 +187,13 @@ class FullDisk(Disk):
     full = False
     refusals = 0
 
-    def write(self, fd, parts):
+    def append(self, fd, parts):
         if self.full:
             self.refusals += 1
             whole = b"".join(parts)
             os.write(fd, whole[: len(whole) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(fd, parts)
+        return super().append(fd, parts)
 
 
 def test_on_a_full_disk_acks_stop_reads_go_on_and_ingest_resumes(folder):
@@ -218,12 +218,12 @@ def test_a_duplicate_is_not_answered_before_the_first_of_its_kind_is_synced(fold
     class SlowDisk(Disk):
         fail = False
 
-        def sync(self, fd):
+        def append(self, fd, parts):
             if self.fail:
                 entered.set()
                 release.wait(10)
                 raise OSError(errno.EIO, "Input/output error")
-            super().sync(fd)
+            return super().append(fd, parts)
 
     disk = SlowDisk()
     with opened(folder, disk=disk) as store:
@@ -246,9 +246,9 @@ def test_concurrent_putters_share_syncs(folder):
     syncs = []
 
     class CountingDisk(Disk):
-        def sync(self, fd):
+        def append(self, fd, parts):
             syncs.append(fd)
-            super().sync(fd)
+            return super().append(fd, parts)
 
     with opened(folder, disk=CountingDisk()) as store:
         store.put(builds_batch([0]))

@@ -123,17 +123,20 @@ class FullDisk(Disk):
     truncate_fails = False
     refusals = 0
 
-    def write(self, fd, parts):
+    def append(self, fd, parts):
+        whole = b"".join(parts)
         if self.full:
             self.refusals += 1
-            whole = b"".join(parts)
             os.write(fd, whole[: len(whole) * 2 // 3])
             raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(fd, parts)
+        if self.sync_fails:
+            self.refusals += 1
+            os.write(fd, whole)
+            raise OSError(errno.EIO, "Input/output error")
+        return super().append(fd, parts)
 
     def sync(self, fd):
         if self.sync_fails:
-            self.refusals += 1
             raise OSError(errno.EIO, "Input/output error")
         super().sync(fd)
 
