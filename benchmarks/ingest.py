@@ -12,8 +12,8 @@ from benchmarks.events import TABLE, make_batches, make_events, message_type, sp
 from benchmarks.floor import FloorGroup, FloorLog
 from benchmarks.pairs import Measure, pair
 from eventmill.base.errors import BackPressureError
+from eventmill.base.settings import StoreSettings
 from eventmill.server.answers import LoopAnswers
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.store import LocalStore
 from eventmill.wire.batch import Batch
 
@@ -137,7 +137,7 @@ async def _writers(submit, close, events, seconds):
 def _sustained(events, seconds):
     """Acked rows/s for a while, with the compactor and a reader running on the same cores."""
     folder = tempfile.mkdtemp()
-    options = StoreOptions(sealed_bytes_max=128_000_000)
+    options = StoreSettings(sealed_bytes_max=128_000_000)
     acked = paused = queries = 0
     waits, query_seconds = [], []
     try:

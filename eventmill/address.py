@@ -9,7 +9,6 @@ a program that sends to a server needs no store's packages.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from eventmill.base.errors import StoreBusyError, UsageError
@@ -17,7 +16,6 @@ from eventmill.base.patience import call_patiently
 from eventmill.base.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from eventmill.store.local.options import StoreOptions
     from eventmill.store.port import Store
     from eventmill.wire.sink import Sink
 
@@ -105,14 +103,6 @@ def is_server(address: str) -> bool:
     )
 
 
-def folder_options(settings: Settings) -> StoreOptions:
-    """Return what the settings say about a data folder, as the embedded store takes it."""
-    from eventmill.store.local.options import StoreOptions
-
-    said = asdict(settings.store)
-    return StoreOptions(**{**said, "memory_limit": said["memory_limit"] or ""})
-
-
 def _server_store(url: str, key: str | None, settings: Settings) -> Store:
     from eventmill.client.http_store import HttpStore
 
@@ -129,7 +119,7 @@ def _local_reader(path: str, settings: Settings) -> Store:
             f"there is no store at {path!r}; `eventmill table apply` makes one there, --store or"
             " EVENTMILL_STORE names another"
         )
-    return LocalStore.open(path, options=folder_options(settings), writer=False)
+    return LocalStore.open(path, options=settings.store, writer=False)
 
 
 def _folder_writer(path: str, key: str | None, settings: Settings) -> Store:
@@ -140,4 +130,4 @@ def _folder_writer(path: str, key: str | None, settings: Settings) -> Store:
     url = server_url(path)
     if url is not None:
         return _server_store(url, key, settings)
-    return LocalStore.open(path, options=folder_options(settings), writer=True)
+    return LocalStore.open(path, options=settings.store, writer=True)

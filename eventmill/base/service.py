@@ -1,8 +1,9 @@
 """The lifecycle of everything that runs in the background: one thread, started, stopped, waited.
 
-All background threads are services, so that one contract (``testing.contracts.ServiceContract``)
-proves for each of them what users trip over: stopped before it was started, stopped twice,
-stopped from many threads at once.
+One contract (``testing.contracts.ServiceContract``) proves for every service what users trip
+over: stopped before it was started, stopped twice, stopped from many threads at once. Threads that
+end with the object or the call that made them (a table's committer, a query's watch) are not
+services: nobody starts or stops them by hand.
 """
 
 from __future__ import annotations

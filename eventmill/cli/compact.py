@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from eventmill.address import folder_options, is_server
+from eventmill.address import is_server
 from eventmill.base.errors import UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import json_line
@@ -30,7 +30,7 @@ def compact(invocation: Invocation) -> int:
             f"compact works on a data folder, not on the server {address}; run it on the"
             " server's machine with --store FOLDER (the server also does it by itself)"
         )
-    report = compact_once(address, options=folder_options(invocation.settings))
+    report = compact_once(address, options=invocation.settings.store)
     click.echo(json_line(asdict(report)))
     for error in report.errors:
         click.echo(f"error: {error}", err=True)

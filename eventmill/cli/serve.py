@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from eventmill.address import folder_options, is_server
+from eventmill.address import is_server
 from eventmill.base.errors import UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, setting_option, store_option
 
@@ -37,7 +37,7 @@ def serve(invocation: Invocation) -> None:
     from eventmill.server.run import Server
     from eventmill.store.local.store import LocalStore
 
-    store = LocalStore.open(settings.client.store, options=folder_options(settings), compactor=True)
+    store = LocalStore.open(settings.client.store, options=settings.store, compactor=True)
     try:
         server = Server(store, settings.server)
         store.announce(server.url)

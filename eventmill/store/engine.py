@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from eventmill.base.errors import QueryCancelledError, QueryError
+from eventmill.base.errors import QueryCancelledError, QueryError, UnavailableError
 from eventmill.schema.table import TableId
 from eventmill.store.googlesql import Translation, view_name
 from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
@@ -43,7 +43,7 @@ class Source:
 class Engine:
     """One in-memory DuckDB of the process; each query has a cursor of its own."""
 
-    def __init__(self, folder: str | None = None, *, memory_limit: str = "") -> None:
+    def __init__(self, folder: str | None = None, *, memory_limit: str | None = None) -> None:
         """Start DuckDB with leave to read below ``folder`` (None: nothing at all)."""
         self._db = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
@@ -90,7 +90,7 @@ class Engine:
         began = time.perf_counter()
         with self._lock:
             if self._closed:
-                raise QueryError("the store is closed")
+                raise UnavailableError("the store is closed")
             cursor = self._db.cursor()
         try:
             with _stopping(cursor, timeout_seconds, cancel), _engine_errors():

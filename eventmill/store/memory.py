@@ -9,22 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import (
-    AccessError,
-    SchemaConflictError,
-    TableNotFoundError,
-    UnavailableError,
-)
-from eventmill.schema.diff import plan_change
+from eventmill.base.errors import UnavailableError
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
 from eventmill.store.admission import Admission
+from eventmill.store.change import changed_spec, no_such_table, refuse_own
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import translate
 from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS
@@ -73,8 +67,7 @@ class MemoryStore:
 
     def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
         """Store one batch (see ``wire.sink.Sink.put``); never has to wait."""
-        if batch.table.dataset == OWN_DATASET:
-            raise AccessError(f"{batch.table} is kept by the store itself")
+        refuse_own(batch.table)
         with self._lock:
             held = self._held(batch.table)
             judgement = Admission(held.table.spec, held.fingerprints).judge(batch)
@@ -121,18 +114,14 @@ class MemoryStore:
 
     def apply(self, spec: TableSpec, *, expected_version: int | None = None) -> Table:
         """Create or extend a table (see ``Store.apply``)."""
-        if spec.table.dataset == OWN_DATASET:
-            raise SchemaConflictError(
-                f"dataset {OWN_DATASET} is kept by the store itself: choose another name"
-            )
+        refuse_own(spec.table)
         with self._lock:
             self._check_open()
             return self._apply(spec, expected_version)
 
     def drop(self, table: TableId) -> None:
         """Remove a table with its rows; TableNotFoundError when there is none."""
-        if table.dataset == OWN_DATASET:
-            raise AccessError(f"{table} is kept by the store itself")
+        refuse_own(table)
         with self._lock:
             self._held(table)
             del self._tables[table]
@@ -180,9 +169,7 @@ class MemoryStore:
         self._check_open()
         held = self._tables.get(table)
         if held is None:
-            near = get_close_matches(str(table), [str(name) for name in self._tables], n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise TableNotFoundError(f"there is no table {table} in this store{hint}")
+            raise no_such_table(table, self._tables)
         return held
 
     def _keep(self, held: _MemoryTable, batch: Batch) -> list[int]:
@@ -210,20 +197,12 @@ class MemoryStore:
     def _apply(self, spec: TableSpec, expected_version: int | None) -> Table:
         now = self._clock.now()
         held = self._tables.get(spec.table)
-        version = held.table.version if held else 0
-        if expected_version is not None and expected_version != version:
-            raise SchemaConflictError(
-                f"{spec.table} is at version {version}, the change was planned for version"
-                f" {expected_version}: plan it again"
-            )
+        changed = changed_spec(held.table if held else None, spec, expected_version)
         if held is None:
             table = Table(spec, 1, now, now)
             self._tables[spec.table] = _MemoryTable(table, {spec.fingerprint})
             return table
-        plan = plan_change(held.table, spec)
-        if plan.refusals:
-            raise SchemaConflictError(plan.to_text())
-        if not plan.is_empty:
-            held.table = Table(plan.result, version + 1, held.table.created_at, now)
+        if changed is not None:
+            held.table = Table(changed, held.table.version + 1, held.table.created_at, now)
             held.fingerprints.add(spec.fingerprint)
         return held.table

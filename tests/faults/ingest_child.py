@@ -8,14 +8,14 @@ import os
 import random
 import sys
 
+from eventmill.base.settings import StoreSettings
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.table import TableId
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.store import LocalStore
 from eventmill.wire.batch import Batch
 
 TABLE = TableId("local", "ci", "builds")
-OPTIONS = StoreOptions(
+OPTIONS = StoreSettings(
     segment_bytes=30_000, seal_after_seconds=0.2, compact_every_seconds=0.05, file_grace_seconds=0.5
 )
 

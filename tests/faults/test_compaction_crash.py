@@ -6,12 +6,12 @@ import shutil
 import pytest
 from store_world import BUILDS, builds_batch, builds_spec, stored_ids
 
+from eventmill.base.settings import StoreSettings
 from eventmill.store.local.compaction import compact_once
 from eventmill.store.local.disk import Disk
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.store import LocalStore
 
-OPTIONS = StoreOptions(segment_bytes=4_000, file_grace_seconds=0.0)
+OPTIONS = StoreSettings(segment_bytes=4_000, file_grace_seconds=0.0)
 OPERATIONS = ("folder", "sync_file", "rename", "sync_folder", "unlink")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from eventmill.base.clock import Clock
-from eventmill.base.errors import TableNotFoundError
 from eventmill.schema.document import spec_from_json, spec_to_json
 from eventmill.schema.table import Table, TableId, TableSpec
+from eventmill.store.change import no_such_table
 from eventmill.store.local.manifest import Manifest
 
 _LOOK_SECONDS = 0.2
@@ -31,12 +30,21 @@ class LiveTable:
     """Whether the store keeps it about itself."""
 
 
-def read_tables(manifest: Manifest) -> list[tuple[int, Table]]:
-    """Return (uid, table) of every table, the store's own included, ascending by name."""
-    return [
-        (uid, Table(spec_from_json(json.loads(document)), version, created_at, updated_at))
-        for uid, _, _, version, document, created_at, updated_at in manifest.table_rows()
-    ]
+def read_tables(manifest: Manifest, known: Mapping[int, Table]) -> dict[int, Table]:
+    """Return every table by uid, the store's own included, ascending by name.
+
+    Args:
+        manifest: where they are listed.
+        known: what an earlier call returned; a table that has not changed is not read anew.
+    """
+    tables = {}
+    for uid, _, _, version, document, created_at, updated_at in manifest.table_rows():
+        table = known.get(uid)
+        if table is None or table.version != version:
+            spec = spec_from_json(json.loads(document))
+            table = Table(spec, version, created_at, updated_at)
+        tables[uid] = table
+    return tables
 
 
 def spec_document(spec: TableSpec) -> str:
@@ -71,7 +79,7 @@ class TableCache:
         if found is None and not fresh:
             found = self._current(fresh=True).get(table)
         if found is None:
-            raise TableNotFoundError(self._not_found(table))
+            raise no_such_table(table, self._tables)
         return found
 
     def forget(self) -> None:
@@ -95,23 +103,15 @@ class TableCache:
             return self._tables
 
     def _load(self) -> dict[TableId, LiveTable]:
+        old = {live.uid: live for live in self._tables.values()}
+        loaded = {}
         with self._manifest.reading():
             own = {row[0] for row in self._manifest.table_rows() if row[2]}
-            old = {live.uid: live for live in self._tables.values()}
-            loaded = {}
-            for uid, table in read_tables(self._manifest):
+            known = {uid: live.table for uid, live in old.items()}
+            for uid, table in read_tables(self._manifest, known).items():
                 live = old.get(uid)
-                if live is None or live.table != table:
+                if live is None or live.table is not table:
                     prints = frozenset(self._manifest.fingerprints(uid))
                     live = LiveTable(uid, table, prints, uid in own)
                 loaded[table.id] = live
-            return loaded
-
-    def _not_found(self, table: TableId) -> str:
-        names = [str(name) for name, live in self._tables.items() if not live.is_own]
-        near = get_close_matches(str(table), names, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return (
-            f"there is no table {table} in this store{hint}"
-            " (`eventmill table list` shows what there is)"
-        )
+        return loaded

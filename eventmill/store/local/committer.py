@@ -20,15 +20,13 @@ from dataclasses import dataclass
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import BackPressureError, EventmillError, UnavailableError
-from eventmill.schema.table import TableId
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.frame import encode_head
 from eventmill.store.local.gathering import Finish
 from eventmill.store.local.log import TableLog
-from eventmill.wire.batch import Batch, encode_payload
+from eventmill.wire.batch import Batch, encode_payload, insert_ids_of
 
 _logger = logging.getLogger("eventmill.store")
-_ANY_TABLE = TableId("local", "log", "frame")
 
 GROUP_BYTES_MAX = 16_000_000
 """Payload bytes of one group. Larger groups gain nothing (the sync is then bound by bandwidth) and
@@ -253,8 +251,8 @@ class TableCommitter:
             if self._window.window_seconds:
                 stored_at = frame.received_us / 1e6
                 if stored_at >= self._clock.now() - self._window.window_seconds:
-                    ids = Batch(_ANY_TABLE, "", frame.payload, bytes_max=len(frame.payload))
-                    self._window.restore(hash_ids(ids.insert_ids, self._seed), stored_at)
+                    keys = hash_ids(insert_ids_of(frame.payload), self._seed)
+                    self._window.restore(keys, stored_at)
         self._restore()
         self._opened_at = None
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import EventmillError
+from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import Table, TableId
 from eventmill.store.local.catalog import read_tables
 from eventmill.store.local.decode import FrameDecoder
@@ -27,7 +28,6 @@ from eventmill.store.local.lake import LakeWriter, is_unfinished, read_insert_id
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import FileRow, Manifest, SegmentRow
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.partition import expires_at, split
 from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 
@@ -62,7 +62,7 @@ class CompactionReport:
 def compact_once(
     path: str,
     *,
-    options: StoreOptions | None = None,
+    options: StoreSettings | None = None,
     clock: Clock = SYSTEM_CLOCK,
     disk: Disk = DISK,
     progress: Callable[[CompactionReport], None] | None = None,
@@ -78,7 +78,7 @@ def compact_once(
     layout = Layout.at(path)
     lock = FileLock(layout.compactor_lock, "compacting")
     try:
-        compactor = Compactor(layout, options or StoreOptions(), clock, disk)
+        compactor = Compactor(layout, options or StoreSettings(), clock, disk)
         try:
             return compactor.run(progress)
         finally:
@@ -90,12 +90,13 @@ def compact_once(
 class Compactor:
     """Does the work of one process; whoever makes it holds the compactor lock."""
 
-    def __init__(self, layout: Layout, options: StoreOptions, clock: Clock, disk: Disk) -> None:
+    def __init__(self, layout: Layout, options: StoreSettings, clock: Clock, disk: Disk) -> None:
         self._layout = layout
         self._options = options
         self._clock = clock
         self._disk = disk
         self._manifest = Manifest(layout.database)
+        self._tables: dict[int, Table] = {}
 
     def close(self) -> None:
         """Let go of the manifest."""
@@ -104,7 +105,8 @@ class Compactor:
     def run(self, progress: Callable[[CompactionReport], None] | None = None) -> CompactionReport:
         """Make one pass over all tables."""
         report = CompactionReport()
-        for uid, table in read_tables(self._manifest):
+        self._tables = read_tables(self._manifest, self._tables)
+        for uid, table in self._tables.items():
             before = (report.segments, report.merged_files, report.expired_rows)
             try:
                 self._run_table(uid, table, report, progress)
@@ -295,8 +297,8 @@ def _folder(table: Table, partition: str) -> str:
 def _merged_name(table: Table, partition: str, files: Sequence[FileRow]) -> str:
     # The newest segment and the depth of merging name a file of a partition uniquely: only one
     # live file holds the rows of a segment, and each merge that takes it in goes one deeper.
-    newest, depth = max(_segment_and_depth(file.name) for file in files)
-    depth = max(_segment_and_depth(file.name)[1] for file in files)
+    numbers, depths = zip(*(_segment_and_depth(file.name) for file in files), strict=True)
+    newest, depth = max(numbers), max(depths)
     return f"{_folder(table, partition)}/{newest:010d}-m{depth + 1}.parquet"
 
 

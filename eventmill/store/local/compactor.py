@@ -17,9 +17,9 @@ from dataclasses import asdict
 
 from eventmill.base.clock import SYSTEM_CLOCK
 from eventmill.base.errors import EventmillError, StoreBusyError
+from eventmill.base.settings import StoreSettings
 from eventmill.store.local.disk import DISK
 from eventmill.store.local.layout import Layout
-from eventmill.store.local.options import StoreOptions
 
 _logger = logging.getLogger("eventmill.compaction")
 _RESTART_SECONDS = 2.0
@@ -29,7 +29,7 @@ _STOP_SECONDS = 10.0
 class CompactorProcess:
     """Runs the compactor beside this process and starts it again should it die."""
 
-    def __init__(self, layout: Layout, options: StoreOptions) -> None:
+    def __init__(self, layout: Layout, options: StoreSettings) -> None:
         """Start it."""
         self._layout = layout
         self._options = options
@@ -78,7 +78,7 @@ class CompactorProcess:
         )
 
 
-def run_until_orphaned(path: str, options: StoreOptions) -> None:
+def run_until_orphaned(path: str, options: StoreSettings) -> None:
     """Compact the store at ``path`` again and again until stdin is closed.
 
     Raises:
@@ -119,7 +119,7 @@ def main() -> int:
     # Answering and acking come first: compaction yields the processor to them.
     os.nice(5)
     try:
-        run_until_orphaned(sys.argv[1], StoreOptions(**json.loads(sys.argv[2])))
+        run_until_orphaned(sys.argv[1], StoreSettings(**json.loads(sys.argv[2])))
     except StoreBusyError as error:
         _logger.warning("%s", error)
         return 1

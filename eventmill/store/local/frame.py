@@ -92,6 +92,14 @@ def scan(content: bytes, start: int = 0) -> Iterator[Frame | Damage]:
         yield Damage(damaged_from, len(content) - damaged_from)
 
 
+def is_torn_tail(stretch: bytes) -> bool:
+    """Return whether ``stretch``, at the end of a segment, is the beginning of a frame."""
+    if len(stretch) < HEAD_BYTES:
+        return stretch[: len(MAGIC)] == MAGIC[: len(stretch)]
+    length = _BODY.unpack_from(stretch, _FIXED.size)[0]
+    return stretch.startswith(MAGIC) and HEAD_BYTES + length > len(stretch)
+
+
 def _frame_at(content: bytes, at: int) -> Frame | None:
     if len(content) - at < HEAD_BYTES:
         return None

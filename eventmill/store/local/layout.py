@@ -1,4 +1,4 @@
-"""Where things lie in a store's folder, and the folder's lock.
+"""Where things lie in a store's folder.
 
 ::
 
@@ -8,7 +8,7 @@
       compactor.lock            held by the one process that compacts
       tables/local.ci.builds/
         log/0000000001.log      frames; one segment after another
-        lake/DAY=2026-11-23/0000000001-0.parquet
+        lake/DAY=2026-11-23/0000000001-m0.parquet
         damaged/                bytes that failed their checksum, kept for a person to look at
 """
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from eventmill.base.errors import TransientError, UnavailableError
 from eventmill.schema.table import TableId
 from eventmill.store.local.disk import Disk, disk_errors
-from eventmill.store.local.frame import HEAD_BYTES, MAGIC, Damage, Frame, scan
+from eventmill.store.local.frame import Damage, Frame, is_torn_tail, scan
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.manifest import Manifest
 
@@ -233,14 +233,6 @@ class TableLog:
                 self._disk.append(fd, [stretch])
             finally:
                 os.close(fd)
-
-
-def is_torn_tail(stretch: bytes) -> bool:
-    """Return whether ``stretch``, at the end of a segment, is the beginning of a frame."""
-    if len(stretch) < HEAD_BYTES:
-        return stretch[: len(MAGIC)] == MAGIC[: len(stretch)]
-    length = int.from_bytes(stretch[8:12], "little")
-    return stretch.startswith(MAGIC) and HEAD_BYTES + length > len(stretch)
 
 
 def _segment_numbers(folder: str) -> Iterator[int]:

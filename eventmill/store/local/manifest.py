@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from eventmill.base.errors import CorruptStoreError, StorageFullError, UnavailableError
 
 FORMAT = 1
-"""Version of the folder's format; a newer one is refused, an older one migrated."""
+"""Version of the folder's format; any other is refused."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -94,7 +94,7 @@ class FileRow:
 
 
 class Manifest:
-    """One connection to the manifest. Not shared between threads."""
+    """One connection to the manifest, for one thread at a time: its owner sees to that."""
 
     def __init__(self, path: str, *, create: bool = False) -> None:
         """Open the manifest; with ``create`` make it where it is missing.
@@ -124,7 +124,8 @@ class Manifest:
         if found != str(FORMAT):
             self.close()
             raise CorruptStoreError(
-                f"{path} has format {found}, this version reads {FORMAT}: use a newer Eventmill"
+                f"{path} has format {found}, this version reads {FORMAT}: use the Eventmill that"
+                " made it"
             )
 
     def close(self) -> None:
@@ -216,6 +217,7 @@ class Manifest:
     def delete_table(self, uid: int) -> None:
         """Forget a table with its definitions, segments and files."""
         self._db.execute("DELETE FROM tables WHERE uid = ?", (uid,))
+        self._db.execute("DELETE FROM facts WHERE key = ?", (f"last_segment/{uid}",))
 
     def removed_row_counts(self, uid: int) -> tuple[int, int]:
         """Return how many rows of a table have expired and how many were late duplicates."""

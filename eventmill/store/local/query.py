@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventmill.base.errors import UnavailableError
+from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import TableId, TableStats
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import TimeBounds, Translation, translate
 from eventmill.store.local.catalog import LiveTable, TableCache
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.manifest import FileRow, Manifest
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.partition import event_time_column
 from eventmill.store.local.tail import Tail
 from eventmill.store.own_columns import INGESTED_AT
@@ -35,7 +35,7 @@ class QueryRoom:
         layout: Layout,
         cache: TableCache,
         open_manifest: Callable[[], Manifest],
-        options: StoreOptions,
+        options: StoreSettings,
     ) -> None:
         self._layout = layout
         self._cache = cache
@@ -99,7 +99,7 @@ class QueryRoom:
             files = self._manifest.files(live.uid)
             expired, deduplicated = self._manifest.removed_row_counts(live.uid)
         numbers = [segment.number for segment in segments]
-        rows, log_bytes = self._tail(live).read(numbers, frozenset(numbers))
+        rows, log_bytes = self._tail(live).read(numbers)
         newest_us = [file.max_event_us for file in files if file.max_event_us is not None]
         in_log = pc.max(rows[event_time_column(live.table.spec)].cast(pa.int64())).as_py()
         if in_log is not None:
@@ -128,7 +128,7 @@ class QueryRoom:
                 own = column == INGESTED_AT
                 files = [file for file in files if _may_hold(file, bounds, own)]
         numbers = [segment.number for segment in segments]
-        rows, log_bytes = tail.read(numbers, frozenset(numbers)) if with_rows else (
+        rows, log_bytes = tail.read(numbers) if with_rows else (
             tail.schema.empty_table(),
             sum(segment.bytes for segment in segments),
         )  # fmt: skip
@@ -145,6 +145,11 @@ class QueryRoom:
             if tail is None or tail.version != live.table.version:
                 tail = self._tails[live.uid] = Tail(live.table, self._layout)
             return tail
+
+    def forget(self, uid: int) -> None:
+        """Let go of what is kept of a table that is gone."""
+        with self._tails_lock:
+            self._tails.pop(uid, None)
 
 
 def _may_hold(file: FileRow, bounds: TimeBounds, ingested: bool) -> bool:

@@ -15,25 +15,24 @@ from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import (
     AccessError,
     EventmillError,
-    SchemaConflictError,
     TableNotFoundError,
     UnavailableError,
     UsageError,
 )
-from eventmill.schema.diff import plan_change
+from eventmill.base.settings import StoreSettings
 from eventmill.schema.document import spec_from_json
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
+from eventmill.store.change import changed_spec, refuse_own
 from eventmill.store.local.catalog import TableCache, spec_document
 from eventmill.store.local.compactor import CompactorProcess
 from eventmill.store.local.disk import DISK, Disk, disk_errors
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import Manifest
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.query import QueryRoom
 from eventmill.store.local.writers import Writers
 from eventmill.store.port import ROW_LIMIT_DEFAULT
-from eventmill.store.quarantine import OWN_DATASET, QUARANTINE, quarantine_spec
+from eventmill.store.quarantine import QUARANTINE, quarantine_spec
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
@@ -53,7 +52,7 @@ class LocalStore:
     def __init__(
         self,
         layout: Layout,
-        options: StoreOptions,
+        options: StoreSettings,
         clock: Clock,
         disk: Disk,
         lock: FileLock | None,
@@ -85,7 +84,7 @@ class LocalStore:
         *,
         writer: bool = True,
         compactor: bool = False,
-        options: StoreOptions | None = None,
+        options: StoreSettings | None = None,
         clock: Clock = SYSTEM_CLOCK,
         disk: Disk = DISK,
     ) -> Self:
@@ -105,7 +104,7 @@ class LocalStore:
             UsageError: there is no store and ``writer`` is not set.
         """
         layout = Layout.at(path)
-        options = options or StoreOptions()
+        options = options or StoreSettings()
         lock = None
         if writer:
             with disk_errors(f"making the store in {layout.root}"):
@@ -172,8 +171,7 @@ class LocalStore:
 
     def submit(self, batch: Batch, answer: Answer) -> None:
         """Begin to store one batch (see ``wire.sink.SubmittingSink``)."""
-        if batch.table.dataset == OWN_DATASET:
-            raise AccessError(f"{batch.table} is kept by the store itself")
+        refuse_own(batch.table)
         self._writing().submit(batch, answer)
 
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
@@ -208,10 +206,7 @@ class LocalStore:
 
     def apply(self, spec: TableSpec, *, expected_version: int | None = None) -> Table:
         """Create or extend a table (see ``Store.apply``)."""
-        if spec.table.dataset == OWN_DATASET:
-            raise SchemaConflictError(
-                f"dataset {OWN_DATASET} is kept by the store itself: choose another name"
-            )
+        refuse_own(spec.table)
         try:
             return self._apply(spec, expected_version, is_own=False)
         finally:
@@ -219,14 +214,14 @@ class LocalStore:
 
     def drop(self, table: TableId) -> None:
         """Remove a table with its rows; TableNotFoundError when there is none."""
+        refuse_own(table)
         writers = self._writing()
         live = self._cache.find(table, fresh=True)
-        if live.is_own:
-            raise AccessError(f"{table} is kept by the store itself")
         writers.forget(live.uid)
         with self._admin_lock, self._admin.writing():
             self._admin.delete_table(live.uid)
         self._cache.forget()
+        self._queries.forget(live.uid)
         self._set_aside(table, f"dropped-{live.uid}", remove=True)
 
     # -- answers out ----------------------------------------------------------------------
@@ -314,26 +309,18 @@ class LocalStore:
         now = self._clock.now()
         with self._admin_lock, self._admin.writing():
             row = next((r for r in self._admin.table_rows() if r[1] == str(spec.table)), None)
-            version = row[3] if row else 0
-            if expected_version is not None and expected_version != version:
-                raise SchemaConflictError(
-                    f"{spec.table} is at version {version}, the change was planned for version"
-                    f" {expected_version}: plan it again"
-                )
             if row is None:
+                changed_spec(None, spec, expected_version)
                 self._set_aside(spec.table, f"stray-{int(now)}", remove=False)
-                self._admin.insert_table(
-                    str(spec.table), is_own, spec_document(spec), spec.fingerprint, now
-                )
+                document = spec_document(spec)
+                self._admin.insert_table(str(spec.table), is_own, document, spec.fingerprint, now)
                 return Table(spec, 1, now, now)
             uid, _, _, version, document, created_at, updated_at = row
             live = Table(spec_from_json(json.loads(document)), version, created_at, updated_at)
-            plan = plan_change(live, spec)
-            if plan.refusals:
-                raise SchemaConflictError(plan.to_text())
-            if plan.is_empty:
+            changed = changed_spec(live, spec, expected_version)
+            if changed is None:
                 return live
             self._admin.update_table(
-                uid, version + 1, spec_document(plan.result), spec.fingerprint, now
+                uid, version + 1, spec_document(changed), spec.fingerprint, now
             )
-            return Table(plan.result, version + 1, created_at, now)
+            return Table(changed, version + 1, created_at, now)

@@ -42,18 +42,17 @@ class Tail:
         """The table's columns with the store's own."""
         return self._decoder.schema
 
-    def read(self, numbers: Sequence[int], listed: frozenset[int]) -> tuple[pa.Table, int]:
+    def read(self, numbers: Sequence[int]) -> tuple[pa.Table, int]:
         """Return the rows of the segments ``numbers`` with the bytes they take in the log.
 
         Args:
-            numbers: segments to read, ascending.
-            listed: every segment of the table; what is kept of others is let go.
+            numbers: every segment of the table, ascending; what is kept of others is let go.
 
         Raises:
             FileNotFoundError: a segment is gone, hence in the lake: take a new snapshot.
         """
         with self._lock:
-            for number in [n for n in self._segments if n not in listed]:
+            for number in self._segments.keys() - set(numbers):
                 del self._segments[number]
             parts: list[pa.Table] = []
             size = 0

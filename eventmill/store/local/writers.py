@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import CorruptStoreError, EventmillError, UnavailableError
+from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import TableId
 from eventmill.store.local.catalog import LiveTable, TableCache
 from eventmill.store.local.committer import TableCommitter
@@ -17,7 +18,6 @@ from eventmill.store.local.lake import read_insert_ids_by_hour
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.log import TableLog
 from eventmill.store.local.manifest import Manifest
-from eventmill.store.local.options import StoreOptions
 from eventmill.store.local.writer import TableWriter
 from eventmill.store.quarantine import QUARANTINE, quarantine_batches
 from eventmill.wire.batch import Batch
@@ -31,7 +31,7 @@ class Writers:
     def __init__(
         self,
         layout: Layout,
-        options: StoreOptions,
+        options: StoreSettings,
         clock: Clock,
         disk: Disk,
         cache: TableCache,

@@ -144,10 +144,3 @@ def test_a_port_is_the_same_from_a_flag_and_from_the_environment(port):
     variable = load_settings({}, {"EVENTMILL_SERVER_PORT": str(port)}, cwd=nowhere, home=nowhere)
     assert flag.settings == variable.settings
     assert flag.settings.server.port == port
-
-
-def test_the_settings_of_a_folder_are_the_options_of_the_embedded_store():
-    from eventmill.address import folder_options
-    from eventmill.store.local.options import StoreOptions
-
-    assert folder_options(Settings()) == StoreOptions()

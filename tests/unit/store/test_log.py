@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from eventmill.base.errors import StorageFullError, UnavailableError
 from eventmill.schema.table import TableId
 from eventmill.store.local.disk import Disk
-from eventmill.store.local.frame import encode_head
+from eventmill.store.local.frame import encode_head, is_torn_tail
 from eventmill.store.local.layout import Layout
-from eventmill.store.local.log import TableLog, is_torn_tail
+from eventmill.store.local.log import TableLog
 from eventmill.store.local.manifest import Manifest
 
 TABLE = TableId("local", "ci", "builds")
