@@ -26,6 +26,7 @@ CATCH_ALL = {
     "cli/main.py",
     "base/service.py",
     "local/committer.py",
+    "local/compaction.py",
     "server/app.py",
     "server/problems.py",
 }

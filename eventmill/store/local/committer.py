@@ -179,9 +179,9 @@ class TableCommitter:
     def _seal(self, wanted: Sequence[Future[bool]]) -> None:
         try:
             sealed = self._log.seal()
-        except EventmillError as error:
+        except Exception as error:
             # The rows are synced in the open segment; only the hand-over to compaction waits.
-            _logger.warning("sealing is put off: %s", error)
+            _logger.warning("sealing is put off: %s", error, exc_info=True)
             self._opened_at = self._clock.monotonic()
             for future in wanted:
                 future.set_exception(error)
@@ -203,10 +203,10 @@ class TableCommitter:
                 _logger.exception("committing failed")
                 error = UnavailableError(f"committing failed: {error!r}")
             for submission in group:
-                submission.finish((), error)
+                _tell(submission, (), error)
             return
         for submission in group:
-            submission.finish(submission.duplicates, None)
+            _tell(submission, submission.duplicates, None)
 
     def _write(self, group: Sequence[Submission], now: float) -> None:
         parts: list[bytes] = []
@@ -255,6 +255,14 @@ class TableCommitter:
                     self._window.restore(keys, stored_at)
         self._restore()
         self._opened_at = None
+
+
+def _tell(submission: Submission, duplicates: Sequence[int], error: EventmillError | None) -> None:
+    try:
+        submission.finish(duplicates, error)
+    except Exception:
+        # The batch is synced or refused whatever its caller makes of it; others are waiting.
+        _logger.exception("an answer could not be given")
 
 
 def _without(submission: Submission) -> tuple[bytes, int | None]:

@@ -96,6 +96,10 @@ class Compactor:
         self._clock = clock
         self._disk = disk
         self._manifest = Manifest(layout.database)
+        with disk_errors("opening the store"):
+            # SQLite makes its WAL anew when no other process has it open; a transaction in it
+            # must not be lost with the file's name, for segments are unlinked on its word.
+            disk.sync_folder(layout.root)
         self._tables: dict[int, Table] = {}
 
     def close(self) -> None:
@@ -110,10 +114,13 @@ class Compactor:
             before = (report.segments, report.merged_files, report.expired_rows)
             try:
                 self._run_table(uid, table, report, progress)
-            except EventmillError as error:
+            except Exception as error:
                 # One table that cannot be compacted must not keep the others waiting.
                 report.errors.append(f"{table.id}: {error}")
-                _logger.warning("compacting %s is put off: %s", table.id, error)
+                _logger.warning(
+                    "compacting %s is put off: %s", table.id, error,
+                    exc_info=not isinstance(error, EventmillError),
+                )  # fmt: skip
             if before != (report.segments, report.merged_files, report.expired_rows):
                 report.tables.append(str(table.id))
         return report

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from eventmill.base.errors import TransientError, UnavailableError
@@ -131,8 +132,9 @@ class TableLog:
         # the next recovery looks into it.
         while os.path.exists(self._layout.segment(self._table, number)):
             number += 1
+        path = self._layout.segment(self._table, number)
         with disk_errors("starting a segment"):
-            fd = self._disk.create(self._layout.segment(self._table, number))
+            fd = self._disk.create(path)
         try:
             with disk_errors("starting a segment"):
                 self._disk.sync_folder(self._layout.log(self._table))
@@ -142,6 +144,8 @@ class TableLog:
                 self._manifest.open_segment(self._uid, number)
         except BaseException:
             os.close(fd)
+            with suppress(OSError):  # empty and listed nowhere: removed now or at recovery
+                self._disk.unlink(path)
             raise
         self._close_file()
         self._must_roll = False
@@ -201,8 +205,11 @@ class TableLog:
         with disk_errors("recovering the log"):
             if end < len(content):
                 self._disk.truncate(path, end)
+            if rows:
+                # A killed writer may have left whole frames that it had not synced yet. From
+                # here on their events are answered with *duplicate*, which is an ack.
                 self._disk.sync_file(path)
-            if not rows:
+            else:
                 self._disk.unlink(path)
         with self._manifest.writing():
             if rows:

@@ -241,6 +241,16 @@ def test_a_duplicate_is_not_answered_before_the_first_of_its_kind_is_synced(fold
         assert len(stored_ids(store)) == 5
 
 
+def test_an_answer_that_fails_does_not_stop_the_committer(folder, caplog):
+    def broken(*_):
+        raise RuntimeError("the loop is closed")
+
+    with opened(folder) as store:
+        store.submit(builds_batch([1]), broken)
+        assert store.put(builds_batch([1, 2])).duplicates == 1
+    assert "an answer could not be given" in caplog.text
+
+
 def test_concurrent_putters_share_syncs(folder):
     syncs = []
 

@@ -195,6 +195,52 @@ def test_a_log_that_cannot_be_cut_back_says_so_and_is_sound_after_recovery(tmp_p
     assert sequences(log) == [1, 2]
 
 
+def test_recovery_syncs_what_a_killed_writer_may_not_have_synced(tmp_path):
+    class NotingDisk(Disk):
+        synced = ()
+
+        def sync_file(self, path):
+            self.synced += (path,)
+            super().sync_file(path)
+
+    world = World(tmp_path)
+    log = world.log()
+    sequences(log)
+    log.append(frame(1), 1)
+    log.abandon()
+    world.disk = NotingDisk()
+    assert sequences(world.log()) == [1]
+    assert world.disk.synced == (world.segment(1),)
+    assert sequences(world.log()) == [1]
+    assert world.disk.synced == (world.segment(1),)  # sealed now, hence synced before
+
+
+def test_a_roll_that_fails_leaves_no_file_behind(tmp_path):
+    class NoFolderSync(Disk):
+        fails = 0
+
+        def sync_folder(self, path):
+            if self.fails:
+                self.fails += 1
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().sync_folder(path)
+
+    disk = NoFolderSync()
+    world = World(tmp_path, disk)
+    log = world.log()
+    sequences(log)
+    disk.fails = 1
+    for _ in range(3):
+        with pytest.raises(StorageFullError):
+            log.append(frame(1), 1)
+    assert disk.fails == 4
+    assert os.listdir(world.layout.log(TABLE)) == []
+    disk.fails = 0
+    log.append(frame(2), 1)
+    log.abandon()
+    assert sequences(world.log()) == [2]
+
+
 def test_a_segment_file_that_the_manifest_never_listed_is_adopted_when_it_holds_frames(tmp_path):
     world = World(tmp_path)
     os.makedirs(world.layout.log(TABLE))
