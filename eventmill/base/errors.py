@@ -30,6 +30,11 @@ from __future__ import annotations
 class EventmillError(Exception):
     """Root of every error that this package raises on purpose."""
 
+    progress: object | None = None
+    """How far the call came that raised this, where the call keeps account; None where it does
+    not. What stands here is the caller's floor to say: ``client.uploader.progress_of`` reads it
+    for ``Uploader.put``."""
+
 
 class TransientError(EventmillError):
     """A failure that time may mend.

@@ -12,6 +12,27 @@ from eventmill.base.errors import TransientError
 _T = TypeVar("_T")
 
 
+def pause_seconds(
+    error: TransientError,
+    attempt: int,
+    rng: random.Random,
+    *,
+    base_seconds: float,
+    cap_seconds: float,
+) -> float:
+    """Draw the pause after a failure: the backoff's, and never less than the other end asks for.
+
+    Args:
+        error: the failure.
+        attempt: 0 for the first retry.
+        rng: source of chance.
+        base_seconds: bound of the first pause's chance.
+        cap_seconds: bound that its doubling never passes; what the other end asks for may.
+    """
+    drawn = backoff_seconds(attempt, rng, base_seconds=base_seconds, cap_seconds=cap_seconds)
+    return max(drawn, error.retry_after_seconds or 0.0)
+
+
 def call_patiently(
     call: Callable[[], _T],
     *,
@@ -39,8 +60,7 @@ def call_patiently(
         try:
             return call()
         except retry_on as error:
-            pause = backoff_seconds(attempt, rng, base_seconds=0.05, cap_seconds=2.0)
-            pause = max(pause, error.retry_after_seconds or 0.0)
+            pause = pause_seconds(error, attempt, rng, base_seconds=0.05, cap_seconds=2.0)
             if clock.monotonic() + pause > deadline:
                 raise
             clock.sleep(pause)

@@ -1,31 +1,29 @@
 """How answers are written: for eyes on a terminal, for programs in a pipe.
 
-Timestamps are UTC in RFC 3339, BYTES are base64, NUMERIC are texts, and numbers that JSON does not
-have are the texts ``NaN``, ``Infinity``, ``-Infinity``: as ``wire.rows`` has them, so
-that a program reads the same from a command as from the server.
+Every value is written as ``wire.rows_text`` says, so that a program reads the same from a command
+as from the server.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
 import io
-import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
 
 from eventmill.base.errors import UsageError
+from eventmill.wire.rows_text import csv_pieces, json_value, ndjson_pieces
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from eventmill.wire.answer import QueryResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -88,24 +86,69 @@ def write_rows(
         UsageError: the file cannot be written.
     """
     if form is Format.PARQUET and output is not None:
-        _write_parquet(list(rows), output)
-        return
-    if output is None:
-        _write_text(columns, rows, form, sys.stdout.buffer)
-        return
-    try:
-        with open(output, "wb") as file:
-            _write_text(columns, rows, form, file)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+        import pyarrow  # only for those who ask for Parquet
+
+        _write_parquet(pyarrow.Table.from_pylist([dict(row) for row in rows]), output)
+    elif form is Format.TABLE:
+        _write_pieces([_table_text(columns, rows, output)], output)
+    else:
+        plain = [{key: json_value(value) for key, value in row.items()} for row in rows]
+        _write_pieces(_pieces(columns, [plain], form), output)
 
 
-def write_arrow(table: pa.Table, output: str) -> None:
-    """Write an Arrow table as a Parquet file, with its types.
+def write_result(result: QueryResult, *, form: Format, output: str | None = None) -> None:
+    """Write the rows of an answer to stdout or a file, the same bytes as the server gives.
+
+    JSON alone differs: a list of the rows, as every command writes it.
 
     Raises:
         UsageError: the file cannot be written.
     """
+    if form is Format.PARQUET and output is not None:
+        _write_parquet(result.to_arrow(), output)
+    elif form is Format.TABLE:
+        _write_pieces([_table_text(result.column_names, result, output)], output)
+    else:
+        from eventmill.wire.rows import json_rows  # brings pyarrow
+
+        _write_pieces(_pieces(result.column_names, json_rows(result), form), output)
+
+
+def json_line(value: object) -> bytes:
+    """Return ``value`` as one line of JSON, without the line's end."""
+    return orjson.dumps(json_value(value))
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control characters spelled out, safe to show on a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _pieces(
+    columns: Sequence[str], chunks: Iterable[list[dict[str, Any]]], form: Format
+) -> Iterator[bytes]:
+    """Yield rows of JSON's types in one of the forms for programs."""
+    if form is Format.CSV:
+        return csv_pieces(columns, chunks)
+    if form is Format.NDJSON:
+        return ndjson_pieces(chunks)
+    listed = [row for rows in chunks for row in rows]
+    return iter([orjson.dumps(listed, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
+
+
+def _write_pieces(pieces: Iterable[bytes], output: str | None) -> None:
+    if output is None:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with open(output, "wb") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _write_parquet(table: pa.Table, output: str) -> None:
     import pyarrow.parquet as pq  # only for those who ask for Parquet: 60 ms
 
     try:
@@ -114,79 +157,9 @@ def write_arrow(table: pa.Table, output: str) -> None:
         raise UsageError(f"{output} cannot be written: {error}") from error
 
 
-def json_line(value: object) -> bytes:
-    """Return ``value`` as one line of JSON, without the line's end."""
-    return orjson.dumps(plain(value), option=orjson.OPT_NON_STR_KEYS)
-
-
-def plain(value: object) -> object:
-    """Return ``value`` made of what JSON has."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return _plain_float(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(below) for key, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(below) for below in value]
-    if isinstance(value, datetime):
-        return _plain_datetime(value)
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return str(value)
-
-
-def visible(text: str) -> str:
-    """Return ``text`` with control characters spelled out, safe to show on a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-def _plain_float(value: float) -> object:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def _plain_datetime(value: datetime) -> str:
-    if value.tzinfo is None:  # a DATETIME column: civil time
-        return value.isoformat(timespec="microseconds")
-    text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return f"{text}Z"
-
-
-def _write_text(
-    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], form: Format, file: BinaryIO
-) -> None:
-    if form is Format.JSON:
-        listed = [plain(row) for row in rows]
-        file.write(orjson.dumps(listed, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    elif form is Format.NDJSON:
-        file.writelines(json_line(row) + b"\n" for row in rows)
-    elif form is Format.CSV:
-        _write_csv(columns, rows, file)
-    else:
-        _write_table(columns, rows, file)
-    file.flush()
-
-
-def _write_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], file: BinaryIO) -> None:
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(name), "") for name in columns] for row in rows)
-    text.flush()
-    text.detach()
-
-
-def _write_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], file: BinaryIO) -> None:
+def _table_text(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], output: str | None
+) -> bytes:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -198,29 +171,21 @@ def _write_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], file
         numeric = all(value is None or _is_number(value) for value in values) and bool(values)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
-        cells = [_cell(row.get(name), "NULL") for name in columns]
+        cells = [_cell(row.get(name)) for name in columns]
         # Microseconds that are all noughts only take room from what else is to be seen.
         table.add_row(*(Text(visible(cell.replace(".000000Z", "Z"))) for cell in cells))
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    Console(file=text, highlight=False, soft_wrap=False).print(table)
-    text.flush()
-    text.detach()
+    text = io.StringIO()
+    styled = True if output is None and sys.stdout.isatty() else None
+    Console(file=text, highlight=False, soft_wrap=False, force_terminal=styled).print(table)
+    return text.getvalue().encode()
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
-def _cell(value: object, null: str) -> str:
+def _cell(value: object) -> str:
     if value is None:
-        return null
-    shown = plain(value)
-    if isinstance(shown, str):
-        return shown
-    return orjson.dumps(shown, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-def _write_parquet(rows: list[Mapping[str, Any]], output: str) -> None:
-    import pyarrow  # only for those who ask for Parquet
-
-    write_arrow(pyarrow.Table.from_pylist([dict(row) for row in rows]), output)
+        return "NULL"
+    shown = json_value(value)
+    return shown if isinstance(shown, str) else orjson.dumps(shown).decode()

@@ -16,7 +16,7 @@ from eventmill.cli.output import (
     format_options,
     json_line,
     visible,
-    write_rows,
+    write_result,
 )
 from eventmill.schema.problem import Reason
 from eventmill.schema.table import TableId
@@ -29,7 +29,6 @@ _LIST = (
     " FROM eventmill.quarantine WHERE (@table = '' OR table_name = @table)"
     " AND (@reason = '' OR reason = @reason) ORDER BY quarantined_at DESC, insert_id LIMIT {limit}"
 )
-_COLUMNS = ("quarantined_at", "table", "insert_id", "reason", "field", "message")
 _SHOW = (
     "SELECT * FROM eventmill.quarantine WHERE STARTS_WITH(insert_id, @prefix)"
     " ORDER BY quarantined_at DESC LIMIT 11"
@@ -67,7 +66,7 @@ def list_events(
     params = {"table": str(TableId.parse(name)) if name else "", "reason": reason or ""}
     with invocation.store(writer=False) as store:
         rows = store.query(_LIST.format(limit=limit), params, row_limit=None)
-    write_rows(_COLUMNS, rows, form=chosen_format(form, output), output=output)
+    write_result(rows, form=chosen_format(form, output), output=output)
 
 
 @quarantine.command()

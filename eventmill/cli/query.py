@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
@@ -20,9 +15,9 @@ from eventmill.cli.output import (
     chosen_format,
     format_options,
     json_line,
-    write_arrow,
-    write_rows,
+    write_result,
 )
+from eventmill.wire.parameters import parameter_value
 
 TERMINAL_ROWS = 1_000
 """Rows shown on a terminal unless --row-limit says otherwise."""
@@ -37,7 +32,8 @@ PIPE_ROWS = 100_000
     "params",
     multiple=True,
     metavar="NAME:TYPE:VALUE",
-    help="Value of @NAME, such as day:DATE:2013-02-09; TYPE may be empty for STRING. Repeatable.",
+    help="Value of @NAME, such as day:DATE:2013-02-09 or ids:ARRAY<INT64>:[1, 2]; TYPE may be"
+    " empty for STRING. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the bytes it would scan, and read nothing.")
 @click.option(
@@ -68,7 +64,7 @@ def query(
     eventmill query 'SELECT carrier, COUNT(*) AS flights FROM demo.flights GROUP BY 1'
     eventmill query 'SELECT * FROM ops.test_results' --format parquet -o results.parquet
     """
-    values = dict(parse_param(text) for text in params)
+    values = dict(_parameter(text) for text in params)
     chosen = chosen_format(form, output)
     if sql == "-":
         sql = sys.stdin.read()
@@ -86,66 +82,23 @@ def query(
     if dry_run:
         _tell_scan(result.stats.bytes_scanned, chosen)
         return
-    if chosen is Format.PARQUET and output is not None:
-        write_arrow(result.to_arrow(), output)
-    else:
-        write_rows(result.column_names, result, form=chosen, output=output)
+    write_result(result, form=chosen, output=output)
     if result.stats.truncated:
         click.echo(
             f"cut at {len(result):,} rows; --row-limit N gives more, --row-limit 0 all", err=True
         )
 
 
-def parse_param(text: str) -> tuple[str, object]:
-    """Read ``NAME:TYPE:VALUE`` into the parameter's name and value.
-
-    Raises:
-        UsageError: it is not of that form, or the value is not of the type.
-    """
+def _parameter(text: str) -> tuple[str, object]:
     name, mark, rest = text.partition(":")
-    kind, second, value = rest.partition(":")
+    # An ARRAY<...> has no colon in its name, so the first one after the type ends it.
+    type_name, second, value = rest.partition(":")
     if not (mark and second and name):
         raise UsageError(f"--param {text!r}: write NAME:TYPE:VALUE, such as limit:INT64:10")
-    read = _READERS.get(kind.upper() or "STRING")
-    if read is None:
-        raise UsageError(f"--param {text!r}: type {kind!r} is none of {', '.join(_READERS)}")
     try:
-        return name, read(value)
-    except (ValueError, InvalidOperation, binascii.Error) as error:
-        raise UsageError(f"--param {text!r}: {value!r} is not a {kind.upper()}") from error
-
-
-def _read_timestamp(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _read_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _read_bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "STRING": str,
-    "INT64": int,
-    "FLOAT64": float,
-    "BOOL": _read_bool,
-    "TIMESTAMP": _read_timestamp,
-    "DATE": date.fromisoformat,
-    "DATETIME": datetime.fromisoformat,
-    "TIME": time.fromisoformat,
-    "NUMERIC": Decimal,
-    "BYTES": _read_bytes,
-    "INTEGER": int,
-    "FLOAT": float,
-    "BOOLEAN": _read_bool,
-}
-"""How the text of each parameter type is read; BYTES are base64."""
+        return name, parameter_value(type_name, value)
+    except UsageError as error:
+        raise UsageError(f"--param {name}: {error}") from error
 
 
 def _tell_scan(size: int, form: Format) -> None:

@@ -19,13 +19,12 @@ from eventmill.base.patience import call_patiently
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import json_line
 from eventmill.schema.table import Table, TableId
-from eventmill.wire.batch import Batch, encode_payload
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.verdict import Rejection, Verdict
 
 if TYPE_CHECKING:
-    from eventmill.server.json_events import JudgedEvents
     from eventmill.store.port import Store
+    from eventmill.wire.batch import Batch
 
 _T = TypeVar("_T")
 
@@ -105,11 +104,10 @@ class Sender:
         # These bring orjson and protobuf, which --help does without.
         from eventmill.schema.message_type import MessageType
         from eventmill.schema.rows import RowEncoder
-        from eventmill.server.json_events import JsonReader
+        from eventmill.wire.json_events import JsonReader
 
         self.counts = SendCounts()
         self._store = store
-        self._table = table
         self._patience_seconds = patience_seconds
         encoder = RowEncoder(MessageType.load(table.spec.descriptor_set, table.spec.message))
         self._reader = JsonReader(
@@ -139,13 +137,9 @@ class Sender:
         self._lines, self._bytes = [], 0
         if judged.refused:
             self._patiently(lambda: self._store.quarantine(judged.refused))
-        self._count(judged.verdict(self._put(judged)))
+        self._count(judged.verdict([self._put(batch) for batch in judged.batches()]))
 
-    def _put(self, judged: JudgedEvents) -> Verdict:
-        if not judged.events:
-            return Verdict(0)
-        payload = encode_payload(judged.insert_ids, judged.events)
-        batch = Batch(self._table.id, self._table.spec.fingerprint, payload, client=_CLIENT)
+    def _put(self, batch: Batch) -> Verdict:
         return self._patiently(lambda: self._store.put(batch))
 
     def _patiently(self, call: Callable[[], _T]) -> _T:

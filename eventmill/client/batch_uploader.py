@@ -24,6 +24,7 @@ from eventmill.base.errors import (
 from eventmill.base.service import Service
 from eventmill.client.delivery import Delivery, UndeliveredEvent, undelivered_of
 from eventmill.client.encode import Event, EventEncoder, Row, as_events, as_insert_id
+from eventmill.client.retry import RETRY_BASE_SECONDS, RETRY_CAP_SECONDS, Retry
 from eventmill.client.staging import Offer, StagedEvent, Staging
 from eventmill.client.tally import RareLog, Tally, UploaderStats
 from eventmill.schema.problem import EventProblem, Reason
@@ -75,8 +76,8 @@ class BatchUploader:
         block_timeout_seconds: float | None = BLOCK_TIMEOUT_SECONDS,
         on_undelivered: OnUndelivered | None = None,
         request_timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
-        retry_base_seconds: float = 0.1,
-        retry_cap_seconds: float = 30.0,
+        retry_base_seconds: float = RETRY_BASE_SECONDS,
+        retry_cap_seconds: float = RETRY_CAP_SECONDS,
         insert_ids: InsertIdSource | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
@@ -126,12 +127,13 @@ class BatchUploader:
             sink,
             self._encoder,
             self._log,
+            Retry(
+                rng or random.Random(),  # noqa: S311 - spreads retries, guards nothing
+                base_seconds=retry_base_seconds,
+                cap_seconds=retry_cap_seconds,
+            ),
             table=self.table,
-            clock=clock,
-            rng=rng or random.Random(),  # noqa: S311 - spreads retries, guards nothing
             request_timeout_seconds=request_timeout_seconds,
-            retry_base_seconds=retry_base_seconds,
-            retry_cap_seconds=retry_cap_seconds,
         )
         self._queue_bytes_max = queue_bytes_max
         self._batch_bytes = batch_bytes

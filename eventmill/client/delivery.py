@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from eventmill.base.clock import Clock, backoff_seconds
 from eventmill.base.errors import EventmillError, PermanentError, TransientError
-from eventmill.client.encode import EventEncoder, QuarantiningSink, Row, quarantined_row
+from eventmill.client.encode import EventEncoder, Row, quarantined_row
+from eventmill.client.retry import Retry
 from eventmill.client.staging import StagedEvent
 from eventmill.client.tally import RareLog
 from eventmill.schema.problem import EventProblem
-from eventmill.schema.table import Table, TableId
+from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import Sink
+from eventmill.wire.sink import QuarantiningSink, Sink
 from eventmill.wire.split import cut
 from eventmill.wire.verdict import Verdict
 
@@ -51,10 +50,6 @@ class Outcome:
     """Why they were not delivered; of no meaning when all were."""
 
 
-class _StoppedError(Exception):
-    """The uploader is closing: no further attempt."""
-
-
 class Delivery:
     """Encodes what is still to be encoded, puts, and tries again while only time is wanting."""
 
@@ -63,23 +58,17 @@ class Delivery:
         sink: Sink,
         encoder: EventEncoder,
         log: RareLog,
+        retry: Retry,
         *,
         table: TableId,
-        clock: Clock,
-        rng: random.Random,
         request_timeout_seconds: float,
-        retry_base_seconds: float,
-        retry_cap_seconds: float,
     ) -> None:
         self._sink = sink
         self._encoder = encoder
         self._log = log
+        self._retry = retry
         self._table = table
-        self._clock = clock
-        self._rng = rng
         self._request_timeout_seconds = request_timeout_seconds
-        self._retry_base_seconds = retry_base_seconds
-        self._retry_cap_seconds = retry_cap_seconds
         self.retried = 0
         """Attempts that had to be made again."""
         self.last_error: EventmillError | None = None
@@ -117,7 +106,7 @@ class Delivery:
                     outcome,
                     pause,
                 )
-        except _StoppedError:
+        except TransientError:  # the one that ``pause`` said to leave at
             return None
         return outcome
 
@@ -141,7 +130,7 @@ class Delivery:
         has_rows = any(not isinstance(event.event, bytes) for event in staged)
         # A dict waits here because the schema was unknown, or may be out of date.
         if has_rows or self._encoder.table is None:
-            self._learn(pause)
+            self._until_known(pause)
         self._encoder.check_own(staged[0].fingerprint)
         ids: list[bytes] = []
         events: list[bytes] = []
@@ -163,11 +152,9 @@ class Delivery:
         fingerprint = staged[0].fingerprint or self._encoder.row_fingerprint
         return ids, events, fingerprint
 
-    def _learn(self, pause: Callable[[float], bool]) -> None:
-        describe: Callable[[TableId], Table] | None = getattr(self._sink, "describe", None)
-        if describe is not None:
-            ask = describe
-            self._encoder.learn(self._until_told(lambda: ask(self._table), pause))
+    def _until_known(self, pause: Callable[[float], bool]) -> None:
+        self._retry.learn(self._encoder, self._sink, self._table, self._waiting(pause))
+        self.last_error = None
 
     def _quarantine(
         self,
@@ -185,31 +172,27 @@ class Delivery:
         outcome.undelivered.extend(undelivered_of(item) for item, _ in refused)
 
     def _until_told(self, call: Callable[[], _T], pause: Callable[[float], bool]) -> _T:
-        """Call until the answer is a value or a PermanentError."""
-        attempt = 0
-        while True:
-            try:
-                answer = call()
-            except TransientError as error:
-                self.last_error = error
-                self._log.tell(
-                    logging.WARNING,
-                    f"retry {type(error).__name__}",
-                    f"{self._table}: {error}; events wait and are sent again",
-                )
-                seconds = backoff_seconds(
-                    attempt,
-                    self._rng,
-                    base_seconds=self._retry_base_seconds,
-                    cap_seconds=self._retry_cap_seconds,
-                ) + (error.retry_after_seconds or 0.0)
-            else:
-                self.last_error = None
-                return answer
+        """Call until the answer is a value or a PermanentError, or ``pause`` says to give up."""
+        answer = self._retry.until_told(call, self._waiting(pause))
+        self.last_error = None
+        return answer
+
+    def _waiting(self, pause: Callable[[float], bool]) -> Callable[[float, TransientError], bool]:
+        """Return ``pause`` with a word to whoever watches."""
+
+        def wait(seconds: float, error: TransientError) -> bool:
+            self.last_error = error
+            self._log.tell(
+                logging.WARNING,
+                f"retry {type(error).__name__}",
+                f"{self._table}: {error}; events wait and are sent again",
+            )
             if not pause(seconds):
-                raise _StoppedError
-            attempt += 1
+                return False
             self.retried += 1
+            return True
+
+        return wait
 
 
 def row_of(staged: StagedEvent) -> Row:

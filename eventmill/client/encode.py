@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from google.protobuf.message import EncodeError, Message
 
@@ -12,7 +12,8 @@ from eventmill.base.errors import UsageError
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table, TableId
-from eventmill.wire.batch import EVENT_BYTES_MAX, INSERT_ID_CHARACTERS_MAX
+from eventmill.wire.batch import INSERT_ID_CHARACTERS_MAX
+from eventmill.wire.event_limits import event_size_problem, insert_id_problem
 from eventmill.wire.quarantined import QuarantinedEvent
 
 if TYPE_CHECKING:
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 Row: TypeAlias = Mapping[str, object]
 Event: TypeAlias = Message | Row
 """What an uploader takes: a protobuf message of the table's type, or a dict of its columns."""
-
-
-@runtime_checkable
-class QuarantiningSink(Protocol):
-    """A sink that keeps what the sender itself could not encode."""
-
-    def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
-        """Keep ``events``, whole, once each however often the call is repeated."""
-        ...
 
 
 class EventEncoder:
@@ -106,9 +98,7 @@ class EventEncoder:
             raise EventProblem(
                 Reason.MISSING_REQUIRED, fields, f"required and not set: {fields}"
             ) from error
-        if len(event) > EVENT_BYTES_MAX:
-            raise _too_large(len(event))
-        return event
+        return _checked(event)
 
     def encode_row(self, row: Row) -> bytes:
         """Return the bytes of a dict; the table must have been learned.
@@ -123,10 +113,7 @@ class EventEncoder:
                 raise UsageError(f"the schema of {self._table_id} is not known yet")
             spec = self._table.spec
             self._rows = RowEncoder(MessageType.load(spec.descriptor_set, spec.message))
-        event = self._rows.encode(row)
-        if len(event) > EVENT_BYTES_MAX:
-            raise _too_large(len(event))
-        return event
+        return _checked(self._rows.encode(row))
 
     def _adopt(self, message: Message) -> None:
         name = message.DESCRIPTOR.full_name
@@ -170,17 +157,17 @@ def as_insert_id(insert_id: str | bytes) -> bytes:
     Raises:
         UsageError: it is empty, too long, or not text.
     """
-    if isinstance(insert_id, bytes):
-        insert_id = insert_id.decode("utf-8", "surrogateescape")
-    if not isinstance(insert_id, str) or not 0 < len(insert_id) <= INSERT_ID_CHARACTERS_MAX:
+    if not isinstance(insert_id, (str, bytes)):
         raise UsageError(
             f"insert ID {insert_id!r}: a text of 1 to {INSERT_ID_CHARACTERS_MAX} characters is"
             " wanted"
         )
-    try:
-        return insert_id.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"insert ID {insert_id!r} is not UTF-8") from error
+    # A lone surrogate passes here, to be named by the one judge of insert IDs.
+    raw = insert_id.encode("utf-8", "surrogatepass") if isinstance(insert_id, str) else insert_id
+    problem = insert_id_problem(raw)
+    if problem is not None:
+        raise UsageError(f"insert ID {insert_id!r}: {problem.message}")
+    return raw
 
 
 def quarantined_row(
@@ -208,9 +195,8 @@ def _no_event(given: object) -> str:
     )
 
 
-def _too_large(size: int) -> EventProblem:
-    return EventProblem(
-        Reason.EVENT_TOO_LARGE,
-        "",
-        f"the event has {size:,} bytes; the limit is {EVENT_BYTES_MAX:,}",
-    )
+def _checked(event: bytes) -> bytes:
+    problem = event_size_problem(len(event))
+    if problem is not None:
+        raise problem
+    return event

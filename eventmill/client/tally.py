@@ -51,7 +51,6 @@ class Tally:
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
-        self.retried = 0
         self.dropped: Counter[str] = Counter()
         self.undelivered: Counter[str] = Counter()
 

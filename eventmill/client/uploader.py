@@ -5,32 +5,29 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from eventmill.base.clock import SYSTEM_CLOCK, Clock, backoff_seconds
+from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import EventmillError, TransientError, UsageError
 from eventmill.client.encode import (
     Event,
     EventEncoder,
-    QuarantiningSink,
     as_events,
     as_insert_id,
     quarantined_row,
 )
+from eventmill.client.retry import Retry
 from eventmill.schema.problem import EventProblem
-from eventmill.schema.table import Table, TableId
+from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import Sink
+from eventmill.wire.sink import QuarantiningSink, Sink
 from eventmill.wire.split import cut
 from eventmill.wire.verdict import Rejection, Verdict, join_verdicts
 
 TIMEOUT_SECONDS = 30.0
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class PutProgress:
 
 def progress_of(error: EventmillError) -> PutProgress | None:
     """Return how far the ``Uploader.put`` came that raised ``error``; None for other errors."""
-    progress = vars(error).get("put_progress")
+    progress = error.progress
     return progress if isinstance(progress, PutProgress) else None
 
 
@@ -98,7 +95,8 @@ class Uploader:
         self._timeout_seconds = timeout_seconds
         self._insert_ids = insert_ids or InsertIdSource()
         self._clock = clock
-        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        # The chance spreads retries and guards nothing.
+        self._retry = Retry(rng or random.Random())  # noqa: S311
         self._encoder = EventEncoder(self.table)
 
     def __repr__(self) -> str:
@@ -151,7 +149,7 @@ class Uploader:
         except EventmillError as error:
             judged = join_verdicts(verdicts)
             stop = prepared.indexes[judged.count] if judged.count < len(prepared.indexes) else 0
-            vars(error)["put_progress"] = PutProgress(
+            error.progress = PutProgress(
                 _whole_verdict(stop, prepared, judged), tuple(i.decode() for i in ids)
             )
             raise
@@ -181,11 +179,7 @@ class Uploader:
         return prepared
 
     def _learn(self, deadline: float) -> None:
-        """Ask what the table is; a sink that cannot say is taken as it is."""
-        describe: Callable[[TableId], Table] | None = getattr(self._sink, "describe", None)
-        if describe is not None:
-            ask = describe
-            self._encoder.learn(self._retry(lambda remaining: ask(self.table), deadline))
+        self._retry.learn(self._encoder, self._sink, self.table, self._wait_until(deadline))
 
     def _prepare(self, events: Sequence[Event], ids: list[bytes]) -> _Prepared:
         prepared = _Prepared(ids)
@@ -227,7 +221,7 @@ class Uploader:
     def _quarantine(self, refused: Sequence[QuarantinedEvent], deadline: float) -> None:
         sink = self._sink
         if refused and isinstance(sink, QuarantiningSink):
-            self._retry(lambda remaining: sink.quarantine(refused), deadline)
+            self._retry.until_told(lambda: sink.quarantine(refused), self._wait_until(deadline))
 
     def _batches(self, prepared: _Prepared) -> Iterable[Batch]:
         ids = [prepared.insert_ids[index] for index in prepared.indexes]
@@ -244,34 +238,27 @@ class Uploader:
             start = index
 
     def _put_batch(self, batch: Batch, deadline: float) -> Verdict:
-        return self._retry(
-            lambda remaining: self._sink.put(batch, timeout_seconds=remaining), deadline
-        )
+        def attempt() -> Verdict:
+            remaining = max(deadline - self._clock.monotonic(), 0.001)
+            return self._sink.put(batch, timeout_seconds=remaining)
 
-    def _retry(self, call: Callable[[float], _T], deadline: float) -> _T:
-        """Call with the seconds that remain, again while it fails for a time, to the deadline."""
-        attempt = 0
-        while True:
-            try:
-                return call(max(deadline - self._clock.monotonic(), 0.001))
-            except TransientError as error:
-                pause = backoff_seconds(attempt, self._rng)
-                # What the other end asks for is the least; jitter above it spreads the senders.
-                pause += error.retry_after_seconds or 0.0
-                if self._clock.monotonic() + pause >= deadline:
-                    raise
-            self._clock.sleep(pause)
-            attempt += 1
+        return self._retry.until_told(attempt, self._wait_until(deadline))
+
+    def _wait_until(self, deadline: float) -> Callable[[float, TransientError], bool]:
+        """Return what pauses between attempts, and gives up where none is left before
+        ``deadline``."""
+
+        def wait(seconds: float, _: TransientError) -> bool:
+            if self._clock.monotonic() + seconds >= deadline:
+                return False
+            self._clock.sleep(seconds)
+            return True
+
+        return wait
 
 
 def _whole_verdict(count: int, prepared: _Prepared, of_good: Verdict) -> Verdict:
     """Return the verdict of the first ``count`` events, given that of those among them which
     could be encoded."""
-    rejected = prepared.rejections + [
-        Rejection(prepared.indexes[r.index], r.insert_id, r.reason, r.field, r.message)
-        for r in of_good.rejected
-    ]
-    rejected = [rejection for rejection in rejected if rejection.index < count]
-    rejected.sort(key=lambda rejection: rejection.index)
-    duplicates = tuple(prepared.indexes[index] for index in of_good.duplicate_indexes)
-    return Verdict(count, duplicates, tuple(rejected))
+    own = [rejection for rejection in prepared.rejections if rejection.index < count]
+    return of_good.placed(count, prepared.indexes, own)

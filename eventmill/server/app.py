@@ -47,7 +47,7 @@ def make_app(store: Store, settings: ServerSettings, metrics: Metrics | None = N
     metrics = metrics or Metrics()
     budget = BodyBudget(settings.in_flight_bytes_max, metrics)
     ingest = Ingest(store, budget, metrics)
-    tables = Tables(store, budget, metrics)
+    tables = Tables(store, budget)
     queries = Queries(store, settings, budget, metrics)
     monitor = Monitor(store, metrics)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +15,16 @@ from eventmill.base.metrics import Metric, Metrics
 
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _INFLATE_STEP_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's body that was read whole."""
+
+    content: bytes
+    """Decompressed."""
+    received_bytes: int
+    """Bytes as they came in, before anything was inflated."""
 
 
 class BodyBudget:
@@ -42,10 +53,8 @@ class BodyBudget:
 
 
 @asynccontextmanager
-async def read_body(
-    request: Request, budget: BodyBudget, *, bytes_max: int, metrics: Metrics
-) -> AsyncIterator[bytes]:
-    """Read the body, decompressed; its bytes count against ``budget`` until the block ends.
+async def read_body(request: Request, budget: BodyBudget, *, bytes_max: int) -> AsyncIterator[Body]:
+    """Read the body and decompress it; its bytes count against ``budget`` until the block ends.
 
     Raises:
         BatchTooLargeError: the body, or what it inflates to, is over ``bytes_max``; known from
@@ -75,10 +84,10 @@ async def read_body(
                     budget.take(size - taken)
                     taken = size
                 pieces.append(piece)
-        metrics.add(Metric.RECEIVED_BYTES, received)
         if inflate:
             pieces.append(inflate.finish())
-        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        yield Body(content, received)
     finally:
         budget.give_back(taken)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import lru_cache, partial
-from typing import TypeVar
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -19,17 +16,16 @@ from eventmill.base.errors import UnavailableError
 from eventmill.base.metrics import Metric, Metrics
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.rows import RowEncoder
-from eventmill.schema.table import Table, TableId
+from eventmill.schema.table import TableId
 from eventmill.server.answers import LoopAnswers
 from eventmill.server.body import BodyBudget, read_body
-from eventmill.server.json_events import JsonReader, JudgedEvents
 from eventmill.store.port import Store
 from eventmill.wire.batch import BATCH_BYTES_MAX, Batch
 from eventmill.wire.insert_id import InsertIdSource
+from eventmill.wire.json_events import JsonReader, JudgedEvents
 from eventmill.wire.media import BATCH_CONTENT_TYPE, SCHEMA_HEADER
 from eventmill.wire.sink import SubmittingSink
-from eventmill.wire.split import cut
-from eventmill.wire.verdict import Verdict, join_verdicts
+from eventmill.wire.verdict import Verdict
 from eventmill.wire.verdict_json import verdict_to_json
 
 PUT_SECONDS_MAX = 30.0
@@ -37,8 +33,6 @@ PUT_SECONDS_MAX = 30.0
 INLINE_EVENTS_MAX = 64
 """Batches up to this size are handed to the store from the event loop: judging 64 events takes
 less than moving to a thread and back. Larger ones would hold up every other request."""
-
-_T = TypeVar("_T")
 
 
 class Ingest:
@@ -66,10 +60,9 @@ class Ingest:
                 f"Content-Type {content_type!r} is not taken here: send application/x-ndjson with"
                 f" one JSON object a line, application/json, or {BATCH_CONTENT_TYPE}",
             )
-        async with read_body(
-            request, self._budget, bytes_max=BATCH_BYTES_MAX, metrics=self._metrics
-        ) as body:
-            verdict = await read(request, table, body)
+        async with read_body(request, self._budget, bytes_max=BATCH_BYTES_MAX) as body:
+            self._metrics.add(Metric.RECEIVED_BYTES, body.received_bytes)
+            verdict = await read(request, table, body.content)
         self._count(table, verdict)
         return verdict_response(verdict)
 
@@ -89,7 +82,7 @@ class Ingest:
         client = request.headers.get("user-agent", "")
         id_field = request.query_params.get("insert_id_field") or None
 
-        def judge() -> tuple[Table, JudgedEvents]:
+        def judge() -> JudgedEvents:
             table = self._store.describe(table_id)
             encoder = row_encoder(table.spec.descriptor_set, table.spec.message)
             reader = JsonReader(
@@ -102,20 +95,10 @@ class Ingest:
             judged = reader.read(body, is_lines=is_lines)
             if judged.refused:
                 self._store.quarantine(judged.refused)
-            return table, judged
+            return judged
 
-        table, judged = await run_in_threadpool(judge)
-        verdicts = []
-        for part in cut(judged.insert_ids, judged.events):
-            batch = Batch.build(
-                table_id,
-                table.spec.fingerprint,
-                judged.insert_ids[part.start : part.stop],
-                judged.events[part.start : part.stop],
-            )
-            batch.client = client
-            verdicts.append(await self._put(batch))
-        return judged.verdict(join_verdicts(verdicts))
+        judged = await run_in_threadpool(judge)
+        return judged.verdict([await self._put(batch) for batch in judged.batches()])
 
     async def _put(self, batch: Batch) -> Verdict:
         begun_at = time.perf_counter()
@@ -162,29 +145,6 @@ _JSON_TYPES = {
     "application/json": False,
 }
 """JSON's media types, and whether each line is a document of its own."""
-
-
-async def result_of(future: Future[_T]) -> _T:
-    """Wait for a future of another thread with one wake-up, and return its result.
-
-    ``asyncio.wrap_future`` chains the two futures in both directions, at twice the cost.
-    """
-    if not future.done():
-        loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-        future.add_done_callback(_waker(loop, woken.set))
-        await woken.wait()
-    return future.result()
-
-
-def _waker(
-    loop: asyncio.AbstractEventLoop, wake: Callable[[], None]
-) -> Callable[[Future[_T]], None]:
-    def call(_: Future[_T]) -> None:
-        if not loop.is_closed():  # the server may have stopped waiting
-            loop.call_soon_threadsafe(wake)
-
-    return call
 
 
 @lru_cache(maxsize=1024)

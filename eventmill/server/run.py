@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -27,6 +28,8 @@ KEEP_ALIVE_SECONDS = 75
 is the client who closes and none sends into a connection that is being closed."""
 START_SECONDS_MAX = 15.0
 _BACKLOG = 2048
+
+_logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -80,10 +83,27 @@ class Server:
             self.stop()
             raise UnavailableError(f"the server at {self.url} did not start")
 
-    def stop(self) -> None:
-        """Stop taking requests, answer those that have begun, and give the address back."""
-        self._service.stop(DRAIN_SECONDS + START_SECONDS_MAX)
+    def stop(self) -> bool:
+        """Stop taking requests, answer those that have begun, and give the address back.
+
+        Returns:
+            Whether it has ended. False: after 25 seconds it still answers a request, which is
+            logged. The address then stays taken and the store must stay open; a second call
+            waits again.
+        """
+        seconds = DRAIN_SECONDS + START_SECONDS_MAX
+        if not self._service.stop(seconds):
+            # A socket closed under the thread that serves it would make its number free for
+            # the next file that is opened, and the thread would read that.
+            _logger.error(
+                "the server at %s has not ended within %g s: a request is still being answered,"
+                " its address stays taken, and the store must stay open until it has ended",
+                self.url,
+                seconds,
+            )
+            return False
         self._socket.close()
+        return True
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
@@ -110,12 +130,22 @@ class _UvicornService(Service):
         self.started = threading.Event()
         self._uvicorn = _Uvicorn(config, self.started)
         self._bound = bound
+        self._idle = threading.Event()
+        self._idle.set()
 
     def run(self, stopping: threading.Event) -> None:
         self.serve()
 
     def serve(self) -> None:
-        self._uvicorn.run(sockets=[self._bound])
+        self._idle.clear()
+        try:
+            self._uvicorn.run(sockets=[self._bound])
+        finally:
+            self._idle.set()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        # Beside the service's own thread, that of the caller of ``serve_forever``.
+        return super().wait(timeout_seconds) and self._idle.wait(timeout_seconds)
 
     def wake(self) -> None:
         self._uvicorn.should_exit = True

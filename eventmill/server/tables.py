@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from eventmill.base.errors import SchemaConflictError, UsageError
-from eventmill.base.metrics import Metrics
 from eventmill.schema.document import spec_from_json, table_to_json
 from eventmill.schema.table import Table, TableId
 from eventmill.server.body import BodyBudget, read_body
@@ -26,10 +25,9 @@ DOCUMENT_BYTES_MAX = 32_000_000
 class Tables:
     """The routes of tables; every call of the store runs in a thread."""
 
-    def __init__(self, store: Store, budget: BodyBudget, metrics: Metrics) -> None:
+    def __init__(self, store: Store, budget: BodyBudget) -> None:
         self._store = store
         self._budget = budget
-        self._metrics = metrics
 
     async def list(self, request: Request) -> Response:
         """Answer with every table, ascending by name."""
@@ -87,10 +85,8 @@ class Tables:
         return _json({"count": len(events)})
 
     async def _document(self, request: Request) -> object:
-        async with read_body(
-            request, self._budget, bytes_max=DOCUMENT_BYTES_MAX, metrics=self._metrics
-        ) as body:
-            return parse_json(body)
+        async with read_body(request, self._budget, bytes_max=DOCUMENT_BYTES_MAX) as body:
+            return parse_json(body.content)
 
     def _live_version(self, named: TableId) -> int:
         found = [table.version for table in self._store.tables() if table.id == named]

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import BackPressureError, UnavailableError
-from eventmill.client.encode import QuarantiningSink
+from eventmill.base.errors import BackPressureError, UnavailableError, UsageError
 from eventmill.schema.table import Table, TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import Catalog, Features, Sink
+from eventmill.wire.sink import Catalog, Features, QuarantiningSink, Sink
 from eventmill.wire.verdict import Verdict
 
 _T = TypeVar("_T")
@@ -69,14 +68,16 @@ class WrappedSink:
         return self.inner.put(batch, timeout_seconds=timeout_seconds)
 
     def describe(self, table: TableId) -> Table:
-        """Ask the sink within, which must be able to tell."""
-        inner: Catalog = self.inner  # type: ignore[assignment]  # stated above
-        return inner.describe(table)
+        """Ask the sink within; raise UsageError when it cannot tell."""
+        if not isinstance(self.inner, Catalog):
+            raise UsageError(f"{self.inner!r} cannot describe its tables: wrap a sink that can")
+        return self.inner.describe(table)
 
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
-        """Hand rejected events on; without a quarantine within, nobody keeps them."""
-        if isinstance(self.inner, QuarantiningSink):
-            self.inner.quarantine(events)
+        """Hand rejected events on; raise UsageError when the sink within cannot keep them."""
+        if not isinstance(self.inner, QuarantiningSink):
+            raise UsageError(f"{self.inner!r} has no quarantine: wrap a sink that has one")
+        self.inner.quarantine(events)
 
     def close(self) -> None:
         """Close the sink within."""

@@ -109,14 +109,23 @@ class Batch:
         fingerprint: str,
         insert_ids: Sequence[bytes],
         events: Sequence[bytes],
+        *,
+        client: str = "",
     ) -> Batch:
         """Lay out ``events`` and their ``insert_ids`` (same length, in order) as one batch.
+
+        Args:
+            table: see the constructor, as for ``fingerprint`` and ``client``.
+            fingerprint: of the message type that encoded ``events``.
+            insert_ids: one for each event, 1 to 128 characters in UTF-8.
+            events: 1 to 10,000, encoded.
+            client: who sends, by its own word.
 
         Raises:
             BatchError: no events, or the two lengths differ.
             BatchTooLargeError: more events or bytes than a batch may have.
         """
-        return cls(table, fingerprint, encode_payload(insert_ids, events))
+        return cls(table, fingerprint, encode_payload(insert_ids, events), client=client)
 
     def __len__(self) -> int:
         return self.count

@@ -1,20 +1,14 @@
 """A query's answer as bytes: JSON, NDJSON, CSV and Arrow's stream format.
 
-Values keep everything they hold: a float that is not finite is the text ``NaN``, ``Infinity`` or
-``-Infinity``, a TIMESTAMP is RFC 3339 in UTC with microseconds, BYTES are base64, NUMERIC is a
-text (a JSON number would be rounded on the way), INTEGER is a JSON number.
+Values keep everything they hold; ``wire.rows_text`` says how each is written. How a column's
+values are converted is chosen once, by its Arrow type.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from datetime import date
 from enum import StrEnum
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -24,6 +18,16 @@ import pyarrow as pa
 
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.arrow_stream import encode_arrow
+from eventmill.wire.rows_text import (
+    base64_text,
+    csv_pieces,
+    datetime_text,
+    decimal_text,
+    float_value,
+    ndjson_pieces,
+    time_text,
+    timestamp_text,
+)
 
 _ROWS_A_CHUNK = 1024
 
@@ -57,9 +61,9 @@ def encode_rows(result: QueryResult, form: Format) -> Iterator[bytes]:
     if form is Format.JSON:
         return _json(result)
     if form is Format.NDJSON:
-        return _ndjson(result)
+        return ndjson_pieces(json_rows(result))
     if form is Format.CSV:
-        return _csv(result)
+        return csv_pieces(result.column_names, json_rows(result))
     return encode_arrow(result)
 
 
@@ -127,31 +131,6 @@ def _json(result: QueryResult) -> Iterator[bytes]:
     yield b'],"stats":%b}' % orjson.dumps(asdict(result.stats))
 
 
-def _ndjson(result: QueryResult) -> Iterator[bytes]:
-    for rows in json_rows(result):
-        yield b"".join([orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows])
-
-
-def _csv(result: QueryResult) -> Iterator[bytes]:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(result.column_names)
-    for rows in json_rows(result):
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
-        yield text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, (dict, list)):
-        return orjson.dumps(value).decode()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value
-
-
 def _convert(type_: pa.DataType) -> Convert | None:
     """Return how a value of ``type_`` becomes one of JSON's; None when it is one already."""
     if pa.types.is_struct(type_):
@@ -161,7 +140,7 @@ def _convert(type_: pa.DataType) -> Convert | None:
     if pa.types.is_map(type_):
         return _convert_map(_convert(type_.key_type), _convert(type_.item_type))
     if pa.types.is_timestamp(type_):
-        return _timestamp if type_.tz else _datetime
+        return timestamp_text if type_.tz else datetime_text
     return next((convert for belongs, convert in _CONVERTS if belongs(type_)), None)
 
 
@@ -198,42 +177,13 @@ def _convert_map(key: Convert | None, value: Convert | None) -> Convert:
     return convert
 
 
-def _float(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
-
-
-def _timestamp(value: datetime) -> str:
-    text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return text + "Z"
-
-
-def _datetime(value: datetime) -> str:
-    return value.isoformat(timespec="microseconds")
-
-
-def _time(value: time) -> str:
-    return value.isoformat(timespec="microseconds")
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
-
-
-def _decimal(value: Decimal) -> str:
-    return f"{value:f}"
-
-
 _CONVERTS: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
-    (pa.types.is_floating, _float),
-    (pa.types.is_binary, _base64),
-    (pa.types.is_large_binary, _base64),
+    (pa.types.is_floating, float_value),
+    (pa.types.is_binary, base64_text),
+    (pa.types.is_large_binary, base64_text),
     (pa.types.is_date, date.isoformat),
-    (pa.types.is_time, _time),
-    (pa.types.is_decimal, _decimal),
+    (pa.types.is_time, time_text),
+    (pa.types.is_decimal, decimal_text),
     (pa.types.is_interval, str),
     (pa.types.is_duration, str),
 )

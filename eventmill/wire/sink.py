@@ -7,13 +7,14 @@ store to the uploader.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from eventmill.base.errors import EventmillError
 from eventmill.schema.table import Table, TableId
 from eventmill.wire.batch import Batch
+from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.verdict import Verdict
 
 
@@ -59,6 +60,7 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
 class Catalog(Protocol):
     """Anything that can say what a table is: every store, and the client of a server."""
 
@@ -68,6 +70,20 @@ class Catalog(Protocol):
         Raises:
             TableNotFoundError: there is no such table.
             TransientError: it cannot be told now.
+        """
+        ...
+
+
+@runtime_checkable
+class QuarantiningSink(Protocol):
+    """A sink that keeps what the sender itself could not encode."""
+
+    def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
+        """Keep ``events``, whole, once each however often the call is repeated.
+
+        Raises:
+            TransientError: any of them may be kept; call again.
+            PermanentError: they cannot be kept here.
         """
         ...
 

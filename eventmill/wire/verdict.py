@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from eventmill.schema.problem import EventProblem, Reason
@@ -59,6 +59,23 @@ class Verdict:
         """Whether no event was rejected."""
         return not self.rejected
 
+    def placed(
+        self, count: int, indexes: Sequence[int], own_rejections: Iterable[Rejection] = ()
+    ) -> Verdict:
+        """Return the verdict of a longer list, of whose events these are a part.
+
+        Args:
+            count: events in the longer list.
+            indexes: place there of each event of this verdict, ascending.
+            own_rejections: of those events of the longer list that are not in this verdict, by
+                their place there, in any order.
+        """
+        rejected = [replace(r, index=indexes[r.index]) for r in self.rejected]
+        rejected.extend(own_rejections)
+        rejected.sort(key=lambda rejection: rejection.index)
+        duplicates = tuple([indexes[index] for index in self.duplicate_indexes])
+        return Verdict(count, duplicates, tuple(rejected))
+
 
 def stored_verdict(count: int, duplicates: Sequence[int]) -> Verdict:
     """Return the verdict of a batch with no rejected event; the commonest is not made anew."""
@@ -76,10 +93,8 @@ def join_verdicts(verdicts: Iterable[Verdict]) -> Verdict:
     duplicates: list[int] = []
     rejected: list[Rejection] = []
     for verdict in verdicts:
-        duplicates.extend(count + index for index in verdict.duplicate_indexes)
-        rejected.extend(
-            Rejection(count + r.index, r.insert_id, r.reason, r.field, r.message)
-            for r in verdict.rejected
-        )
-        count += verdict.count
+        start, count = count, count + verdict.count
+        placed = verdict.placed(count, range(start, count))
+        duplicates.extend(placed.duplicate_indexes)
+        rejected.extend(placed.rejected)
     return Verdict(count, tuple(duplicates), tuple(rejected))

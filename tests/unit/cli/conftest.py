@@ -83,3 +83,19 @@ def lines(tmp_path: Path):
         return str(path)
 
     return written
+
+
+@pytest.fixture
+def readings(call, tmp_path: Path):
+    """The command line with a table whose one column is an array of floats."""
+    path = tmp_path / "reading.proto"
+    path.write_text(
+        'syntax = "proto3";\npackage lab;\n// Readings.\nmessage Reading {\n'
+        "  // What was read.\n  repeated double values = 1;\n}\n"
+    )
+    applied = call(
+        *("table", "apply", "--proto", str(path), "--message", "lab.Reading"),
+        *("--table", "lab.readings", "--yes"),
+    )
+    assert applied.code == 0, applied.err
+    return call

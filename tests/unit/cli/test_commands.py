@@ -118,6 +118,23 @@ def test_a_long_input_is_sent_in_groups(shop, lines, monkeypatch):
     assert (counts["sent"], counts["accepted"], counts["rejected"]) == (11, 10, 1)
 
 
+def test_events_that_are_larger_encoded_than_as_json_are_cut_into_batches(readings, lines):
+    wide = b'{"values": [%b0]}\n' % (b"0," * 99_999)
+    over = b'{"values": [%b0]}\n' % (b"0," * 130_000)
+    sent = readings("send", "lab.readings", lines(*[wide] * 10, over, *[wide] * 5))
+    assert sent.code == 3, sent.err
+    counts = sent.rows[-1]
+    assert (counts["sent"], counts["accepted"], counts["rejected"]) == (16, 15, 1)
+    assert counts["rejected_by_reason"] == {"event_too_large": 1}
+    assert "event 11: event_too_large" in sent.err
+    answer = readings(
+        "query", "SELECT COUNT(*) AS n, SUM(ARRAY_LENGTH(values)) AS v FROM lab.readings"
+    )
+    assert answer.rows == [{"n": 15, "v": 1_500_000}]
+    listed = readings("quarantine", "list").rows
+    assert [row["reason"] for row in listed] == ["event_too_large"]
+
+
 def test_of_a_line_without_end_only_the_beginning_is_held(monkeypatch):
     monkeypatch.setattr(send_module, "LINE_BYTES_MAX", 10)
     read = list(send_module.read_lines(io.BytesIO(b"x" * 95 + b"\nshort\nlast")))
@@ -138,7 +155,22 @@ def test_a_query_takes_typed_parameters(shop, lines):
     assert shop("query", sql, *words).rows == [{"item": "tea"}]
 
 
-@pytest.mark.parametrize("text", ["x", "x:INT64", "x:INT64:one", "x:WORD:1", ":INT64:1"])
+def test_a_parameter_may_be_an_array_and_its_value_may_hold_colons(shop):
+    sql = "SELECT ARRAY_LENGTH(@days) AS days, @sizes[OFFSET(1)] AS size, @note AS note, @t AS t"
+    words = (
+        *("--param", 'days:ARRAY<DATE>:["2026-01-02", "2026-01-03"]'),
+        *("--param", "sizes:array<int64>:[1, 2]"),
+        *("--param", "note::a:b"),
+        *("--param", "t:TIME:10:30:00"),
+    )
+    answer = shop("query", sql, *words)
+    assert answer.code == 0, answer.err
+    assert answer.rows == [{"days": 2, "size": 2, "note": "a:b", "t": "10:30:00.000000"}]
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x:INT64", "x:INT64:one", "x:WORD:1", ":INT64:1", "x:NUMERIC:1"]
+)
 def test_a_parameter_that_makes_no_sense_is_a_usage_error(shop, text):
     answer = shop("query", "SELECT 1", "--param", text)
     assert answer.code == 2
@@ -179,7 +211,7 @@ def test_each_format_shows_the_rows(shop, lines, form):
     if form == "json":
         assert json.loads(out) == [{"item": "tea", "pieces": 2}]
     if form == "csv":
-        assert out == "item,pieces\ntea,2\n"
+        assert out == "item,pieces\r\ntea,2\r\n"
 
 
 def test_parquet_goes_to_a_file_with_its_types(shop, lines, tmp_path):

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +17,14 @@ from eventmill.cli.output import (
     Format,
     chosen_format,
     json_line,
-    plain,
     visible,
+    write_result,
     write_rows,
 )
+from eventmill.wire.answer import QueryResult, QueryStats
+from eventmill.wire.rows import Format as WireFormat
+from eventmill.wire.rows import encode_rows
+from eventmill.wire.rows_text import json_value
 
 
 @pytest.mark.parametrize(
@@ -32,13 +37,35 @@ from eventmill.cli.output import (
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05.000000Z"),
         (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05.000000"),
         (date(2026, 1, 2), "2026-01-02"),
-        (time(3, 4), "03:04:00"),
-        (timedelta(minutes=1), 60.0),
+        (time(3, 4), "03:04:00.000000"),
+        (timedelta(minutes=1), "0:01:00"),
         ([{"a": (1, None)}], [{"a": [1, None]}]),
     ],
 )
 def test_values_are_written_as_the_server_writes_them(value, shown):
-    assert plain(value) == shown
+    assert json_value(value) == shown
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_an_answer_has_the_same_bytes_from_a_command_as_from_the_server(capfdbinary, form):
+    columns = {
+        "t": pa.array([time(3, 4), None], pa.time64("us")),
+        "f": [1e16, float("nan")],
+        "n": pa.array([Decimal("1.50"), None]),
+        "b": [b"\xff", b""],
+        "s": ['a,"b"\n', ""],
+        "l": [[{"x": time(1, 2)}], []],
+        "z": pa.array([datetime(2026, 1, 2, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
+        "o": [True, None],
+        "m": pa.array([[("k", 1.0)], None], pa.map_(pa.string(), pa.float64())),
+    }
+    result = QueryResult(pa.table(columns), QueryStats(0.0, 0, False, 0))
+    write_result(result, form=Format(form))
+    of_server = b"".join(encode_rows(result, WireFormat(form)))
+    assert capfdbinary.readouterr().out == of_server
+    listed = [row for row in result if row["m"] is None]  # rows that a command puts together
+    write_rows(result.column_names, listed, form=Format(form))
+    assert of_server.endswith(capfdbinary.readouterr().out.splitlines(keepends=True)[-1])
 
 
 @given(st.text())
@@ -58,7 +85,7 @@ def test_nothing_that_moves_a_terminal_is_shown(text):
 def test_every_answer_is_one_line_of_json(value):
     line = json_line(value)
     assert b"\n" not in line
-    assert orjson.loads(line) == plain(value)
+    assert orjson.loads(line) == json_value(value)
 
 
 def test_the_format_follows_the_files_ending_and_the_terminal(monkeypatch):

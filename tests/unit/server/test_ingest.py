@@ -314,3 +314,18 @@ def test_an_unforeseen_error_tells_its_id_and_nothing_else(client, store, caplog
     (record,) = [r for r in caplog.records if error_id in r.getMessage()]
     assert record.exc_info[0] is RuntimeError
     assert client.app.state.metrics.value(Metric.ERRORS) == 1
+
+
+def test_only_bodies_for_ingest_are_counted_as_received(client, store):
+    metrics = client.app.state.metrics
+    client.post("/api/v1/query", json={"sql": "SELECT 1"})
+    client.post("/api/v1/quarantine", json=[])
+    assert metrics.value(Metric.RECEIVED_BYTES) == 0
+    lines = gzip.compress(b'{"name": "a"}\n' * 50)
+    client.post(EVENTS, content=lines, headers={**LINES, "Content-Encoding": "gzip"})
+    assert metrics.value(Metric.RECEIVED_BYTES) == len(lines)
+
+
+def test_events_of_json_keep_the_name_of_who_sent_them(client, store):
+    client.post(EVENTS, content=b'{"name":"a"}', headers={**LINES, "User-Agent": "curl/8"})
+    assert [batch.client for batch in store.batches] == ["curl/8"]

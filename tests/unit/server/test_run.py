@@ -91,6 +91,45 @@ def test_a_server_that_was_never_started_stops(store):
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
+def test_a_stop_that_runs_out_of_time_keeps_the_address_and_says_so(store, monkeypatch, caplog):
+    begun, go_on = threading.Event(), threading.Event()
+    server = Server(store, ServerSettings(port=0))
+    service = server._service
+
+    def stuck():
+        begun.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(service._uvicorn, "run", lambda sockets: stuck())
+    monkeypatch.setattr("eventmill.server.run.DRAIN_SECONDS", 0)
+    monkeypatch.setattr("eventmill.server.run.START_SECONDS_MAX", 0.05)
+    service.start()
+    try:
+        assert begun.wait(5)
+        assert not server.stop()
+        assert server._socket.fileno() >= 0
+        told = caplog.records[-1]
+        assert told.levelname == "ERROR"
+        assert server.url in told.getMessage()
+        assert "still" in told.getMessage()
+    finally:
+        go_on.set()
+        assert service.wait(5)
+    assert server.stop()
+    assert server._socket.fileno() == -1
+
+
+def test_a_stop_from_another_thread_waits_for_serve_forever(store):
+    server = Server(store, ServerSettings(port=0))
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    assert server._service.started.wait(10)
+    assert server.stop()
+    assert server._service._idle.is_set()
+    serving.join(10)
+    assert not serving.is_alive()
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {folder!r})

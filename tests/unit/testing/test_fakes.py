@@ -2,10 +2,10 @@ import random
 
 import pytest
 
-from eventmill.base.errors import BackPressureError, UnavailableError
+from eventmill.base.errors import BackPressureError, PermanentError, UnavailableError
 from eventmill.store.memory import MemoryStore
 from eventmill.testing.events import BUILDS, build_batch, build_spec
-from eventmill.testing.fakes import FakeClock, Faults, FlakySink, RecordingSink
+from eventmill.testing.fakes import FakeClock, Faults, FlakySink, RecordingSink, WrappedSink
 
 
 @pytest.fixture
@@ -78,6 +78,18 @@ def test_a_recording_sink_remembers_batches_and_verdicts(store):
     batch = build_batch("a")
     assert [sink.put(batch), sink.put(batch)] == sink.verdicts
     assert sink.batches == [batch, batch]
+
+
+def test_what_the_sink_within_cannot_do_is_an_error_and_nothing_is_dropped(store):
+    class Bare:
+        put = store.put
+
+    sink = WrappedSink(Bare())
+    assert sink.put(build_batch("a")).accepted == 1
+    with pytest.raises(PermanentError, match="quarantine"):
+        sink.quarantine([])
+    with pytest.raises(PermanentError, match="describe"):
+        sink.describe(BUILDS)
 
 
 def test_time_passes_only_when_told():

@@ -1,11 +1,17 @@
-"""JSON at the edge: text from people and curl, judged line by line, turned into one batch.
+"""JSON at the edge: text from people and curl, judged line by line, turned into batches. Pure.
+
+Whoever takes JSON does the same four steps, over HTTP as at the command line::
+
+    judged = reader.read(body, is_lines=True)
+    store.quarantine(judged.refused)  # where there are any
+    verdict = judged.verdict([store.put(batch) for batch in judged.batches()])
 
 The originals of what is refused are kept as text, so that quarantine shows what was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +24,12 @@ from eventmill.wire.batch import (
     BATCH_EVENTS_MAX,
     EVENT_BYTES_MAX,
     INSERT_ID_CHARACTERS_MAX,
+    Batch,
 )
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.verdict import Rejection, Verdict
+from eventmill.wire.split import cut
+from eventmill.wire.verdict import Rejection, Verdict, join_verdicts
 
 _UNREAD = object()
 """Stands for a row whose text has not been read yet."""
@@ -31,6 +39,9 @@ _UNREAD = object()
 class JudgedEvents:
     """What became of the lines of one request before a store has seen them."""
 
+    table: Table
+    client: str
+    """Who sends, by its own word."""
     count: int = 0
     insert_ids: list[bytes] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)
@@ -39,12 +50,25 @@ class JudgedEvents:
     refused: list[QuarantinedEvent] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
-    def verdict(self, of_good: Verdict) -> Verdict:
-        """Return the verdict of the whole request.
+    def batches(self) -> Iterator[Batch]:
+        """Yield ``events`` as batches that keep to the limits; none when all were refused.
+
+        A request may be small as JSON and too large for one batch encoded: ``0,`` is two bytes,
+        and the double that it stands for eight.
+        """
+        fingerprint = self.table.spec.fingerprint
+        for part in cut(self.insert_ids, self.events):
+            ids = self.insert_ids[part.start : part.stop]
+            events = self.events[part.start : part.stop]
+            yield Batch.build(self.table.id, fingerprint, ids, events, client=self.client)
+
+    def verdict(self, of_batches: Iterable[Verdict]) -> Verdict:
+        """Return the verdict of the whole request, with each event's place in the request.
 
         Args:
-            of_good: the store's verdict of ``events``, in their order.
+            of_batches: the store's verdicts of ``batches``, in their order.
         """
+        of_good = join_verdicts(of_batches)
         rejected = self.rejections + [
             Rejection(self.indexes[r.index], r.insert_id, r.reason, r.field, r.message)
             for r in of_good.rejected
@@ -94,7 +118,7 @@ class JsonReader:
             BatchError: no event at all, or the array is not JSON.
             BatchTooLargeError: more events than a batch may have.
         """
-        judged = JudgedEvents()
+        judged = JudgedEvents(self._table, self._client)
         for text, row in _lines(body) if is_lines else _items(body):
             if judged.count == BATCH_EVENTS_MAX:
                 raise BatchTooLargeError(
