@@ -32,8 +32,8 @@ class EventmillError(Exception):
 
     progress: object | None = None
     """How far the call came that raised this, where the call keeps account; None where it does
-    not. What stands here is the caller's floor to say: ``client.uploader.progress_of`` reads it
-    for ``Uploader.put``."""
+    not. Its type is the call's own, so read it through the call's room, as
+    ``client.uploader.progress_of`` does for ``Uploader.put``."""
 
 
 class TransientError(EventmillError):

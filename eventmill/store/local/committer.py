@@ -249,10 +249,8 @@ class TableCommitter:
         for frame in self._log.recover():
             self._sequence = max(self._sequence, frame.sequence)
             if self._window.window_seconds:
-                stored_at = frame.received_us / 1e6
-                if stored_at >= self._clock.now() - self._window.window_seconds:
-                    keys = hash_ids(insert_ids_of(frame.payload), self._seed)
-                    self._window.restore(keys, stored_at)
+                keys = hash_ids(insert_ids_of(frame.payload), self._seed)
+                self._window.restore(keys, frame.received_us / 1e6, self._clock.now())
         self._restore()
         self._opened_at = None
 

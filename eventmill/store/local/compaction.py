@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import EventmillError
+from eventmill.base.errors import EventmillError, UnavailableError
 from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import Table, TableId
 from eventmill.store.local.catalog import read_tables
@@ -134,6 +134,9 @@ class Compactor:
     ) -> None:
         self._sweep(uid, table.id)
         for segments in self._rounds(uid):
+            # As it is now that the segments are sealed: it knows every column in them.
+            self._tables = read_tables(self._manifest, self._tables)
+            table = self._tables.get(uid, table)
             self._compact(uid, table, segments, report)
             if progress:
                 progress(report)
@@ -158,9 +161,11 @@ class Compactor:
     def _compact(
         self, uid: int, table: Table, segments: Sequence[SegmentRow], report: CompactionReport
     ) -> None:
-        rows = FrameDecoder(table.spec).decode(self._frames(table.id, segments))
+        rows = FrameDecoder(table.spec).decode(self._frames(uid, table, segments))
         last = segments[-1].number
-        writer = LakeWriter(self._layout.lake(table.id), table.spec, table.version, self._disk)
+        writer = LakeWriter(
+            self._layout.of(table.id, uid).lake, table.spec, table.version, self._disk
+        )
         files: list[FileRow] = []
         deduplicated = 0
         if rows.num_rows:
@@ -186,18 +191,28 @@ class Compactor:
         report.segment_bytes += sum(segment.bytes for segment in segments)
         report.lake_bytes += sum(file.bytes for file in files)
 
-    def _frames(self, table: TableId, segments: Sequence[SegmentRow]) -> Iterator[Frame]:
+    def _frames(self, uid: int, table: Table, segments: Sequence[SegmentRow]) -> Iterator[Frame]:
+        folder = self._layout.of(table.id, uid)
         for segment in segments:
-            path = self._layout.segment(table, segment.number)
+            path = folder.segment(segment.number)
             with disk_errors("reading the log"), open(path, "rb") as file:
                 content = file.read()
             # Damaged stretches were copied aside and reported when the log was recovered.
-            yield from (found for found in scan(content) if isinstance(found, Frame))
+            for found in scan(content):
+                if not isinstance(found, Frame):
+                    continue
+                if found.version > table.version:
+                    raise UnavailableError(
+                        "the table was changed meanwhile: the next round reads it"
+                    )
+                yield found
 
     def _without_late_duplicates(
         self, uid: int, table: Table, partition: str, rows: pa.Table
     ) -> pa.Table:
         """Leave out rows whose insert ID the partition got longer ago than the window looks."""
+        if not self._options.dedup_window_seconds:
+            return rows
         newest = pc.max(rows[INGESTED_AT].cast(pa.int64())).as_py()
         horizon = newest - int(self._options.dedup_window_seconds * 1e6)
         old = [
@@ -210,7 +225,7 @@ class Compactor:
         ids = rows[INSERT_ID].cast(pa.binary())
         repeated = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
         for file in old:
-            known = read_insert_ids(self._layout.lake_file(table.id, file.name))
+            known = read_insert_ids(self._layout.of(table.id, uid).lake_file(file.name))
             repeated = pc.or_(repeated, pc.is_in(ids, value_set=known.combine_chunks()))
         return rows.filter(pc.invert(repeated))
 
@@ -234,11 +249,13 @@ class Compactor:
     ) -> None:
         schema = FrameDecoder(table.spec).schema
         rows = pa.concat_tables(
-            read_rows(self._layout.lake_file(table.id, file.name), schema) for file in files
+            read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema) for file in files
         )
         if table.spec.clustering:
             rows = rows.sort_by([(name, "ascending") for name in table.spec.clustering])
-        writer = LakeWriter(self._layout.lake(table.id), table.spec, table.version, self._disk)
+        writer = LakeWriter(
+            self._layout.of(table.id, uid).lake, table.spec, table.version, self._disk
+        )
         merged = writer.write(_merged_name(table, partition, files), partition, rows)
         writer.sync_folder(merged.name)
         with self._manifest.writing():
@@ -270,7 +287,7 @@ class Compactor:
         self._drop_segments(uid, table, self._manifest.compacted_segments(uid))
         before = self._clock.now() - self._options.file_grace_seconds
         removed = self._manifest.removed_files(uid, before)
-        lake = self._layout.lake(table)
+        lake = self._layout.of(table, uid).lake
         if removed:
             with disk_errors("removing old files"):
                 for name in removed:
@@ -287,9 +304,12 @@ class Compactor:
     def _drop_segments(self, uid: int, table: TableId, numbers: Sequence[int]) -> None:
         if not numbers:
             return
+        folder = self._layout.of(table, uid)
         with disk_errors("removing compacted segments"):
             for number in numbers:
-                self._disk.unlink(self._layout.segment(table, number))
+                self._disk.unlink(folder.segment(number))
+            # Only with the names gone for good may the manifest forget that they were compacted.
+            self._disk.sync_folder(folder.log)
         with self._manifest.writing():
             for number in numbers:
                 self._manifest.delete_segment(uid, number)

@@ -34,6 +34,7 @@ class CompactorProcess:
         self._layout = layout
         self._options = options
         self._stopping = threading.Event()
+        self._starting = threading.Lock()
         self.starts = 0
         """Processes started so far; more than one means that one died."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,8 +49,9 @@ class CompactorProcess:
 
     def stop(self) -> None:
         """Ask it to finish its round and end; waits up to 10 s, then kills it (which is safe)."""
-        self._stopping.set()
-        process = self._process
+        with self._starting:
+            self._stopping.set()
+            process = self._process
         if process is not None and process.stdin is not None:
             process.stdin.close()
             try:
@@ -61,12 +63,17 @@ class CompactorProcess:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            self._process = self._start()
-            self.starts += 1
-            code = self._process.wait()
-            if self._stopping.wait(_RESTART_SECONDS):
-                return
-            _logger.warning("the compactor ended with %d and is started again", code)
+            try:
+                with self._starting:
+                    if self._stopping.is_set():
+                        return
+                    self._process = process = self._start()
+                    self.starts += 1
+                ended = f"ended with {process.wait()}"
+            except OSError as error:
+                ended = f"cannot be started: {error}"
+            if not self._stopping.wait(_RESTART_SECONDS):
+                _logger.warning("the compactor %s; it is started again", ended)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Its stdin is a pipe that nobody writes to: it closes when this process ends, however

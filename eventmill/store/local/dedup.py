@@ -60,21 +60,30 @@ class DedupWindow:
         if self.window_seconds and len(duplicates) < len(keys):
             self._seen.difference_update(self._bucket(now).pop())
 
-    def restore(self, keys: Iterable[bytes], stored_at: float) -> None:
-        """Take in hashes that a reopened store holds, with the time they were stored."""
+    def restore(self, keys: Iterable[bytes], stored_at: float, now: float) -> None:
+        """Take in hashes that a reopened store holds, with the time they were stored.
+
+        Those from before the window are passed over, by the very rule that ``expire`` goes by: an
+        ID that was stored again since then is known by its later time.
+        """
+        if stored_at // BUCKET_SECONDS < self._oldest_bucket(now):
+            return
         part = [key for key in keys if key not in self._seen]
         self._seen.update(part)
         self._bucket(stored_at).append(part)
 
     def expire(self, now: float) -> int:
         """Drop the buckets that lie wholly before the window; return how many IDs went."""
-        oldest = int((now - self.window_seconds) // BUCKET_SECONDS)
+        oldest = self._oldest_bucket(now)
         gone = 0
         for bucket in [b for b in self._buckets if b < oldest]:
             for keys in self._buckets.pop(bucket):
                 self._seen.difference_update(keys)
                 gone += len(keys)
         return gone
+
+    def _oldest_bucket(self, now: float) -> int:
+        return int((now - self.window_seconds) // BUCKET_SECONDS)
 
     def _bucket(self, now: float) -> list[Sequence[bytes]]:
         return self._buckets.setdefault(int(now // BUCKET_SECONDS), [])

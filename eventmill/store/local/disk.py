@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from eventmill.base.errors import StorageFullError, UnavailableError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _JOINED_BYTES_MAX = 262_144
 """Up to this, copying parts together costs less than handing them to the kernel one by one."""
 _PARTS_MAX = 512
 """Parts of one vectored write; Linux takes 1,024 (IOV_MAX in limits.h, looked up 2026-11-23)."""
-_DSYNC = getattr(os, "RWF_DSYNC", None)
+_DSYNC: int = getattr(os, "RWF_DSYNC", 0)
 """Linux: this write is to be on stable storage when it returns, as by fdatasync."""
 
 
@@ -98,15 +99,25 @@ def _append_synced(fd: int, parts: list[bytes]) -> int:
     to win its turn back between write and sync waits for whole judgements of other batches.
     """
     size = left = sum(map(len, parts))
+    is_dsync = bool(_DSYNC)
     while left:
-        # The descriptor appends (O_APPEND), which makes Linux ignore the offset.
-        written = os.writev(fd, parts) if _DSYNC is None else os.pwritev(fd, parts, 0, _DSYNC)
+        if is_dsync:
+            try:
+                # The descriptor appends (O_APPEND), which makes Linux ignore the offset.
+                written = os.pwritev(fd, parts, 0, _DSYNC)
+            except OSError as error:
+                if error.errno not in _NOT_SUPPORTED:
+                    raise
+                is_dsync = False
+                continue
+        else:
+            written = os.writev(fd, parts)
         left -= written
         while parts and written >= len(parts[0]):
             written -= len(parts.pop(0))
         if written:
             parts[0] = parts[0][written:]
-    if _DSYNC is None:
+    if not is_dsync:
         os.fdatasync(fd)
     return size
 

@@ -74,21 +74,23 @@ def scan(content: bytes, start: int = 0) -> Iterator[Frame | Damage]:
     being written when the program died, and that nobody was told is stored.
     """
     at = start
-    damaged_from: int | None = None
+    damaged_from = at
     while at < len(content):
-        frame = _frame_at(content, at)
-        if frame is None:
-            if damaged_from is None:
-                damaged_from = at
+        head = _head_at(content, at)
+        if head is None:
+            # Only here is a frame looked for: bytes inside a frame that is whole, or whose head
+            # is, are never taken for one, whatever a sender has put into them.
             found = content.find(MAGIC, at + 1)
             at = len(content) if found < 0 else found
             continue
-        if damaged_from is not None:
-            yield Damage(damaged_from, at - damaged_from)
-            damaged_from = None
-        yield frame
-        at = frame.end
-    if damaged_from is not None:
+        frame = _frame_of(head, content, at)
+        if frame is not None:
+            if damaged_from < at:
+                yield Damage(damaged_from, at - damaged_from)
+            yield frame
+            damaged_from = frame.end
+        at += HEAD_BYTES + head[0]
+    if damaged_from < len(content):
         yield Damage(damaged_from, len(content) - damaged_from)
 
 
@@ -100,18 +102,25 @@ def is_torn_tail(stretch: bytes) -> bool:
     return stretch.startswith(MAGIC) and HEAD_BYTES + length > len(stretch)
 
 
-def _frame_at(content: bytes, at: int) -> Frame | None:
+_Head = tuple[int, int, int, int, int, int]
+
+
+def _head_at(content: bytes, at: int) -> _Head | None:
+    """Return the fields of a sound head: length, checksum, sequence, received, version, count."""
     if len(content) - at < HEAD_BYTES:
         return None
     magic, head_crc = _FIXED.unpack_from(content, at)
     body = content[at + _FIXED.size : at + HEAD_BYTES]
     if magic != MAGIC or zlib.crc32(body) != head_crc:
         return None
-    length, payload_crc, sequence, received_us, version, count = _BODY.unpack(body)
+    head: _Head = _BODY.unpack(body)
+    return head if head[0] <= PAYLOAD_BYTES_MAX else None
+
+
+def _frame_of(head: _Head, content: bytes, at: int) -> Frame | None:
+    length, checksum, sequence, received_us, version, count = head
     begin = at + HEAD_BYTES
-    if length > PAYLOAD_BYTES_MAX or begin + length > len(content):
-        return None
     payload = content[begin : begin + length]
-    if zlib.crc32(payload) != payload_crc:
+    if len(payload) < length or zlib.crc32(payload) != checksum:
         return None
     return Frame(at, sequence, received_us, version, count, payload)

@@ -6,7 +6,7 @@
       store.db                  SQLite: tables, segments, files (WAL, synchronous=FULL)
       writer.lock               held (flock) by the one process that appends
       compactor.lock            held by the one process that compacts
-      tables/local.ci.builds/
+      tables/local.ci.builds.2/   the table and its uid
         log/0000000001.log      frames; one segment after another
         lake/DAY=2026-11-23/0000000001-m0.parquet
         damaged/                bytes that failed their checksum, kept for a person to look at
@@ -52,26 +52,40 @@ class Layout:
         """Folder of all tables."""
         return os.path.join(self.root, "tables")
 
-    def table(self, table: TableId) -> str:
-        """Folder of one table."""
-        return os.path.join(self.tables, str(table))
+    def of(self, table: TableId, uid: int) -> TableFolder:
+        """Return the folder of the table that the manifest knows as ``uid``."""
+        return TableFolder(os.path.join(self.tables, f"{table}.{uid}"))
 
-    def log(self, table: TableId) -> str:
-        """Folder of a table's segments."""
-        return os.path.join(self.table(table), "log")
 
-    def lake(self, table: TableId) -> str:
-        """Folder of a table's Parquet files."""
-        return os.path.join(self.table(table), "lake")
+@dataclass(frozen=True, slots=True)
+class TableFolder:
+    """Paths of one table.
 
-    def damaged(self, table: TableId) -> str:
+    The folder is named by the table's uid too, which is never given twice: whatever still works on
+    a dropped table cannot reach into a new one of the same name.
+    """
+
+    root: str
+
+    @property
+    def log(self) -> str:
+        """Folder of the segments."""
+        return os.path.join(self.root, "log")
+
+    @property
+    def lake(self) -> str:
+        """Folder of the Parquet files."""
+        return os.path.join(self.root, "lake")
+
+    @property
+    def damaged(self) -> str:
         """Folder for bytes that failed their checksum."""
-        return os.path.join(self.table(table), "damaged")
+        return os.path.join(self.root, "damaged")
 
-    def segment(self, table: TableId, number: int) -> str:
+    def segment(self, number: int) -> str:
         """File of one segment."""
-        return os.path.join(self.log(table), f"{number:010d}.log")
+        return os.path.join(self.log, f"{number:010d}.log")
 
-    def lake_file(self, table: TableId, name: str) -> str:
+    def lake_file(self, name: str) -> str:
         """File of the lake, ``name`` as the manifest lists it (partition folder included)."""
-        return os.path.join(self.lake(table), name)
+        return os.path.join(self.lake, name)

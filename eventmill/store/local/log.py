@@ -46,7 +46,7 @@ class TableLog:
         """Make the log's folder; call ``recover`` before the first append."""
         self._table = table
         self._uid = uid
-        self._layout = layout
+        self._folder = layout.of(table, uid)
         self._manifest = manifest
         self._disk = disk
         self._segment_bytes = segment_bytes
@@ -74,16 +74,25 @@ class TableLog:
         """
         self.is_broken = True
         with disk_errors("opening the log"):
-            self._disk.folder(self._layout.log(self._table))
+            self._disk.folder(self._folder.log)
+            found = set(_segment_numbers(self._folder.log))
+            last = self._manifest.last_segment(self._uid)
+        with self._manifest.reading():
             listed = {segment.number: segment for segment in self._manifest.segments(self._uid)}
-            found = set(_segment_numbers(self._layout.log(self._table)))
-            found -= set(self._manifest.compacted_segments(self._uid))
-        for number in sorted(found | set(listed)):
+            compacted = set(self._manifest.compacted_segments(self._uid))
+        for number in sorted((found | listed.keys()) - compacted):
             if number not in found:
                 self._forget_missing(number, listed[number].rows)
-                continue
-            sealed = number in listed and listed[number].state == "sealed"
-            yield from self._recover_segment(number, sealed=sealed)
+            elif number in listed:
+                sealed = listed[number].state == "sealed"
+                yield from self._recover_segment(number, sealed=sealed)
+            elif number > last:
+                yield from self._recover_segment(number, sealed=False)
+            else:
+                # Its number was given and is listed no more: its rows are in the lake, and only
+                # the removal of the file was lost.
+                with disk_errors("opening the log"):
+                    self._disk.unlink(self._folder.segment(number))
         self.is_broken = False
 
     def append(self, parts: Sequence[bytes], rows: int) -> None:
@@ -130,14 +139,14 @@ class TableLog:
         number = self._manifest.last_segment(self._uid) + 1
         # A file of this number may be left from a roll that failed half-way. It is not touched:
         # the next recovery looks into it.
-        while os.path.exists(self._layout.segment(self._table, number)):
+        while os.path.exists(self._folder.segment(number)):
             number += 1
-        path = self._layout.segment(self._table, number)
+        path = self._folder.segment(number)
         with disk_errors("starting a segment"):
             fd = self._disk.create(path)
         try:
             with disk_errors("starting a segment"):
-                self._disk.sync_folder(self._layout.log(self._table))
+                self._disk.sync_folder(self._folder.log)
             with self._manifest.writing():
                 if old is not None:
                     self._end_in_manifest(old)
@@ -178,13 +187,13 @@ class TableLog:
             ) from error
 
     def _forget_missing(self, number: int, rows: int) -> None:
-        if rows:
-            _logger.error("segment %d of %s is gone with %d rows", number, self._table, rows)
         with self._manifest.writing():
-            self._manifest.delete_segment(self._uid, number)
+            missing = self._manifest.forget_missing_segment(self._uid, number)
+        if missing and rows:
+            _logger.error("segment %d of %s is gone with %d rows", number, self._table, rows)
 
     def _recover_segment(self, number: int, *, sealed: bool) -> Iterator[Frame]:
-        path = self._layout.segment(self._table, number)
+        path = self._folder.segment(number)
         try:
             with open(path, "rb") as file:
                 content = file.read()
@@ -225,7 +234,7 @@ class TableLog:
                 damage.size, number, self._table,
             )  # fmt: skip
             return
-        folder = self._layout.damaged(self._table)
+        folder = self._folder.damaged
         path = os.path.join(folder, f"{number:010d}-{damage.offset}.bin")
         if os.path.exists(path):
             return
@@ -235,11 +244,14 @@ class TableLog:
         )  # fmt: skip
         with disk_errors("keeping damaged bytes"):
             self._disk.folder(folder)
-            fd = self._disk.create(path)
+            self._disk.unlink(f"{path}.tmp")
+            fd = self._disk.create(f"{path}.tmp")
             try:
                 self._disk.append(fd, [stretch])
             finally:
                 os.close(fd)
+            self._disk.rename(f"{path}.tmp", path)
+            self._disk.sync_folder(folder)
 
 
 def _segment_numbers(folder: str) -> Iterator[int]:

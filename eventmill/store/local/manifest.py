@@ -295,6 +295,14 @@ class Manifest:
         """Forget a segment; its file is gone, or never held a row."""
         self._db.execute("DELETE FROM segments WHERE uid = ? AND number = ?", (uid, number))
 
+    def forget_missing_segment(self, uid: int, number: int) -> bool:
+        """Forget a segment whose file is gone, unless its rows are in the lake by now."""
+        cursor = self._db.execute(
+            "DELETE FROM segments WHERE uid = ? AND number = ? AND state <> 'compacted'",
+            (uid, number),
+        )
+        return cursor.rowcount > 0
+
     # -- files ----------------------------------------------------------------------------
 
     def files(self, uid: int) -> list[FileRow]:

@@ -134,7 +134,7 @@ class QueryRoom:
         )  # fmt: skip
         return Source(
             rows=rows,
-            files=[self._layout.lake_file(table, file.name) for file in files],
+            files=[self._layout.of(table, live.uid).lake_file(file.name) for file in files],
             files_differ=len({file.version for file in files}) > 1,
             bytes=sum(file.bytes for file in files) + log_bytes,
         )
@@ -143,7 +143,9 @@ class QueryRoom:
         with self._tails_lock:
             tail = self._tails.get(live.uid)
             if tail is None or tail.version != live.table.version:
-                tail = self._tails[live.uid] = Tail(live.table, self._layout)
+                tail = self._tails[live.uid] = Tail(
+                    live.table, self._layout.of(live.table.id, live.uid)
+                )
             return tail
 
     def forget(self, uid: int) -> None:

@@ -76,6 +76,7 @@ class LocalStore:
         if lock is not None:
             self._make_own_tables()
             self._writers = Writers(layout, options, clock, disk, self._cache, self._open_manifest)
+            self._writers.recover()
 
     @classmethod
     def open(
@@ -222,7 +223,8 @@ class LocalStore:
             self._admin.delete_table(live.uid)
         self._cache.forget()
         self._queries.forget(live.uid)
-        self._set_aside(table, f"dropped-{live.uid}", remove=True)
+        # The manifest does not know the folder any more, and no table will ever be given its name.
+        shutil.rmtree(self._layout.of(table, live.uid).root, ignore_errors=True)
 
     # -- answers out ----------------------------------------------------------------------
 
@@ -284,20 +286,6 @@ class LocalStore:
             )
         return self._writers
 
-    def _set_aside(self, table: TableId, suffix: str, *, remove: bool) -> None:
-        """Move a folder that the manifest does not know out of the way of a new table."""
-        folder = self._layout.table(table)
-        if not os.path.exists(folder):
-            return
-        aside = f"{folder}.{suffix}"
-        with disk_errors(f"setting {folder} aside"):
-            self._disk.rename(folder, aside)
-            self._disk.sync_folder(self._layout.tables)
-        if remove:
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            _logger.error("%s held files of no table; they are kept in %s", folder, aside)
-
     def _make_own_tables(self) -> None:
         try:
             self._cache.find(QUARANTINE)
@@ -311,7 +299,6 @@ class LocalStore:
             row = next((r for r in self._admin.table_rows() if r[1] == str(spec.table)), None)
             if row is None:
                 changed_spec(None, spec, expected_version)
-                self._set_aside(spec.table, f"stray-{int(now)}", remove=False)
                 document = spec_document(spec)
                 self._admin.insert_table(str(spec.table), is_own, document, spec.fingerprint, now)
                 return Table(spec, 1, now, now)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from eventmill.schema.table import Table
 from eventmill.store.local.decode import FrameDecoder
 from eventmill.store.local.frame import Damage, Frame, scan
-from eventmill.store.local.layout import Layout
+from eventmill.store.local.layout import TableFolder
 
 
 @dataclass(slots=True)
@@ -28,11 +28,10 @@ class _DecodedSegment:
 class Tail:
     """Decoded segments of one table by one definition. Safe from any thread."""
 
-    def __init__(self, table: Table, layout: Layout) -> None:
+    def __init__(self, table: Table, folder: TableFolder) -> None:
         self.version = table.version
         """Version of the definition that the rows are decoded by."""
-        self._table = table.id
-        self._layout = layout
+        self._folder = folder
         self._decoder = FrameDecoder(table.spec)
         self._segments: dict[int, _DecodedSegment] = {}
         self._lock = threading.Lock()
@@ -66,7 +65,7 @@ class Tail:
 
     def _refresh(self, number: int) -> _DecodedSegment:
         segment = self._segments.setdefault(number, _DecodedSegment())
-        with open(self._layout.segment(self._table, number), "rb") as file:
+        with open(self._folder.segment(number), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < segment.end:
                 # The writer cut back a write that had failed: those rows were never acked.

@@ -54,6 +54,14 @@ class Writers:
         self._lock = threading.Lock()
         self._closed = False
 
+    def recover(self) -> None:
+        """Recover every table that a process died writing to, so that its rows are sealed."""
+        for live in self._cache.all():
+            with self._watch_lock:
+                states = {segment.state for segment in self._watch.segments(live.uid)}
+            if "open" in states:
+                self._writer(live.table.id)
+
     def submit(self, batch: Batch, answer: Answer) -> None:
         """Begin to store ``batch`` in its table."""
         writer = self._writer(batch.table)
@@ -115,7 +123,7 @@ class Writers:
                 writer = self._writers.get(live.uid)
                 if writer is None:
                     writer = self._writers[live.uid] = self._make(live)
-        if writer.live.table.version != live.table.version:
+        if writer.live.table.version < live.table.version:
             with self._lock:
                 writer.adopt(live)
         return writer
@@ -160,9 +168,9 @@ class Writers:
         for file in manifest.files(live.uid):
             if file.max_ingested_us < oldest_us:
                 continue
-            path = self._layout.lake_file(live.table.id, file.name)
+            path = self._layout.of(live.table.id, live.uid).lake_file(file.name)
             for stored_at, insert_ids in read_insert_ids_by_hour(path):
-                window.restore(hash_ids(insert_ids, self._seed), stored_at)
+                window.restore(hash_ids(insert_ids, self._seed), stored_at, self._clock.now())
 
     def _sealed_bytes(self, uid: int) -> int:
         with self._watch_lock:

@@ -54,11 +54,22 @@ def test_an_id_is_known_for_the_whole_window_and_dropped_an_hour_later_at_most()
 def test_restored_ids_are_duplicates_and_expire_by_the_time_they_were_stored():
     window = DedupWindow(BUCKET_SECONDS)
     keys = hash_ids([b"old", b"new"], 1)
-    window.restore(keys[:1], 0.0)
-    window.restore(keys[1:], 3 * BUCKET_SECONDS)
-    window.restore(keys, 3 * BUCKET_SECONDS)  # seen twice, as after a race with compaction
-    assert window.expire(3 * BUCKET_SECONDS) == 1
-    assert list(window.admit(keys, 3 * BUCKET_SECONDS)) == [1]
+    now = 3 * BUCKET_SECONDS
+    window.restore(keys[:1], 2 * BUCKET_SECONDS, now)
+    window.restore(keys[1:], now, now)
+    window.restore(keys, now, now)  # seen twice, as after a race with compaction
+    assert window.expire(now + BUCKET_SECONDS) == 1
+    assert list(window.admit(keys, now + BUCKET_SECONDS)) == [1]
+
+
+def test_an_id_stored_again_after_the_window_is_known_by_its_later_time_after_a_restart():
+    window = DedupWindow(BUCKET_SECONDS)
+    keys = hash_ids([b"again"], 1)
+    now = 5 * BUCKET_SECONDS
+    window.restore(keys, 0.0, now)
+    window.restore(keys, now, now)
+    window.expire(now)
+    assert list(window.admit(keys, now)) == [0]
 
 
 def test_a_window_of_zero_finds_repeats_only_within_one_batch():

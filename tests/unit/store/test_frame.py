@@ -74,3 +74,16 @@ def test_a_head_that_claims_an_absurd_length_is_damage(length):
     content[8:12] = length.to_bytes(4, "little")
     found = list(scan(bytes(content)))
     assert found == [Damage(0, HEAD_BYTES + 3)]
+
+
+@given(st.integers(0, 200), st.binary(min_size=1, max_size=30))
+def test_a_frame_that_a_sender_forged_inside_an_event_is_never_found(cut, forged):
+    inner = segment_of([forged])
+    payload = b"x" * 50 + inner + b"y" * 50
+    content = segment_of([payload, b"next"])
+    whole = HEAD_BYTES + len(payload)
+    torn = content[: min(cut + HEAD_BYTES, whole - 1)]
+    assert not [f for f in scan(torn) if isinstance(f, Frame)]
+    damaged = bytearray(content)
+    damaged[HEAD_BYTES + 10] ^= 1
+    assert [f.payload for f in scan(bytes(damaged)) if isinstance(f, Frame)] == [b"next"]

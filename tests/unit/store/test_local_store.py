@@ -2,10 +2,10 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -304,15 +304,59 @@ def test_a_dropped_table_is_gone_and_its_name_can_be_used_again(folder):
         assert len(stored_ids(store)) == 5
 
 
-def test_files_that_no_table_owns_are_set_aside_not_removed(folder):
+def test_what_is_left_of_a_dropped_table_cannot_come_back_into_a_new_one(folder):
     with opened(folder) as store:
-        stray = os.path.join(folder, "tables", "local.ci.other", "log")
-        os.makedirs(stray)
-        with open(os.path.join(stray, "0000000001.log"), "wb") as file:
-            file.write(b"precious")
-        store.apply(replace(builds_spec(), table=TableId("local", "ci", "other")))
-        kept = [n for n in os.listdir(os.path.join(folder, "tables")) if ".stray-" in n]
-        assert len(kept) == 1
+        store.put(builds_batch(range(5)))
+        tables = os.path.join(folder, "tables")
+        (old,) = [name for name in os.listdir(tables) if "ci.builds" in name]
+        shutil.copytree(os.path.join(tables, old), os.path.join(folder, "left"))
+        store.drop(BUILDS)
+        shutil.move(os.path.join(folder, "left"), os.path.join(tables, old))
+        store.apply(builds_spec())
+        store.put(builds_batch([7]))
+        assert stored_ids(store) == ["b-7"]
+    with opened(folder) as store:
+        assert stored_ids(store) == ["b-7"]
+
+
+def test_a_segment_whose_removal_a_power_cut_undid_is_not_taken_in_again(folder):
+    with opened(folder) as store:
+        store.put(builds_batch(range(6)))
+        store.seal()
+        (log,) = [
+            os.path.join(root, name)
+            for root, _, names in os.walk(folder)
+            for name in names
+            if name.endswith(".log") and "ci.builds" in root
+        ]
+        with open(log, "rb") as file:
+            content = file.read()
+        compact_once(folder)
+    with open(log, "wb") as file:
+        file.write(content)
+    with opened(folder) as store:
+        store.put(builds_batch(range(5, 8)))
+        store.seal()
+        compact_once(folder)
+        assert stored_ids(store) == sorted(f"b-{n}" for n in range(8))
+
+
+def test_without_deduplication_compaction_keeps_repeats_too(folder):
+    with opened(folder, dedup_window_seconds=0.0) as store:
+        for _ in range(2):
+            assert store.put(builds_batch([1])).accepted == 1
+            store.seal()
+            compact_once(folder, options=StoreSettings(dedup_window_seconds=0.0))
+        assert stored_ids(store) == ["b-1", "b-1"]
+
+
+def test_rows_that_a_dead_process_left_open_are_sealed_when_the_store_is_opened(folder):
+    with opened(folder) as store:
+        store.put(builds_batch(range(5)))
+        shutil.copytree(folder, folder + "-killed")
+    with LocalStore.open(folder + "-killed") as store:
+        assert compact_once(folder + "-killed").rows == 5
+        assert len(stored_ids(store)) == 5
 
 
 def test_partition_pruning_shows_in_the_bytes_of_a_dry_run(folder):

@@ -36,7 +36,7 @@ class World:
         return TableLog(TABLE, self.uid, self.layout, self.manifest, self.disk, segment_bytes)
 
     def segment(self, number):
-        return self.layout.segment(TABLE, number)
+        return self.layout.of(TABLE, self.uid).segment(number)
 
 
 def frame(number, payload=None):
@@ -77,7 +77,7 @@ def test_a_log_cut_anywhere_is_recovered_up_to_the_cut(tmp_path_factory, data):
     os.truncate(world.segment(1), cut)
     whole = sum(end <= cut for end in ends)
     assert sequences(world.log()) == list(range(1, whole + 1))
-    assert not os.path.exists(world.layout.damaged(TABLE))
+    assert not os.path.exists(world.layout.of(TABLE, world.uid).damaged)
     # The log goes on from there, and a second recovery finds the same and the new.
     again = world.log()
     sequences(again)
@@ -107,7 +107,9 @@ def test_a_flipped_byte_anywhere_costs_one_frame_whose_bytes_are_kept(tmp_path_f
         file.write(content)
     hit = sum(start <= at for start in starts)
     assert sequences(world.log()) == [n for n in range(1, 6) if n != hit]
-    damaged = os.path.join(world.layout.damaged(TABLE), f"{1:010d}-{starts[hit - 1]}.bin")
+    damaged = os.path.join(
+        world.layout.of(TABLE, world.uid).damaged, f"{1:010d}-{starts[hit - 1]}.bin"
+    )
     torn = is_torn_tail(bytes(content[starts[hit - 1] :])) and hit == 5
     assert os.path.exists(damaged) != torn
     if not torn:
@@ -234,7 +236,7 @@ def test_a_roll_that_fails_leaves_no_file_behind(tmp_path):
         with pytest.raises(StorageFullError):
             log.append(frame(1), 1)
     assert disk.fails == 4
-    assert os.listdir(world.layout.log(TABLE)) == []
+    assert os.listdir(world.layout.of(TABLE, world.uid).log) == []
     disk.fails = 0
     log.append(frame(2), 1)
     log.abandon()
@@ -243,7 +245,7 @@ def test_a_roll_that_fails_leaves_no_file_behind(tmp_path):
 
 def test_a_segment_file_that_the_manifest_never_listed_is_adopted_when_it_holds_frames(tmp_path):
     world = World(tmp_path)
-    os.makedirs(world.layout.log(TABLE))
+    os.makedirs(world.layout.of(TABLE, world.uid).log)
     with open(world.segment(7), "wb") as file:
         file.write(b"".join(frame(5)))
     with open(world.segment(8), "wb"):
