@@ -6,6 +6,7 @@ hour of retries in a millisecond, and run the same hour again.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from datetime import UTC, datetime
@@ -50,6 +51,16 @@ SYSTEM_CLOCK = SystemClock()
 def utc_datetime(seconds: float) -> datetime:
     """Return ``seconds`` since 1970 as an aware UTC datetime."""
     return datetime.fromtimestamp(seconds, tz=UTC)
+
+
+def seconds_of(microseconds: int) -> float:
+    """Return microseconds as seconds, never later than they are.
+
+    A double of today's seconds holds microseconds, one of the year 9999 does not: rounded up, its
+    last microsecond would be no date any more.
+    """
+    seconds = microseconds / 1e6
+    return seconds if seconds * 1e6 <= microseconds else math.nextafter(seconds, -math.inf)
 
 
 def backoff_seconds(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 import click
 
 from eventmill.address import is_server
-from eventmill.base.errors import UsageError
+from eventmill.base.errors import StoreBusyError, UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import json_line
 
@@ -23,6 +24,7 @@ def compact(invocation: Invocation) -> int:
     exits with 1 when a table could not be compacted.
     """
     from eventmill.store.local.compaction import compact_once  # brings pyarrow and ptars
+    from eventmill.store.local.layout import Layout
 
     address = invocation.settings.client.store
     if is_server(address):
@@ -30,7 +32,15 @@ def compact(invocation: Invocation) -> int:
             f"compact works on a data folder, not on the server {address}; run it on the"
             " server's machine with --store FOLDER (the server also does it by itself)"
         )
-    report = compact_once(address, options=invocation.settings.store)
+    if not os.path.exists(Layout.at(address).database):
+        raise UsageError(f"there is no store in {address}: name its folder with --store")
+    try:
+        report = compact_once(address, options=invocation.settings.store)
+    except StoreBusyError:
+        # The lock is held by the compactor of a server, or by another command like this one.
+        click.echo("a compactor is at work on this folder already: it takes what is sealed",
+                   err=True)  # fmt: skip
+        return 0
     click.echo(json_line(asdict(report)))
     for error in report.errors:
         click.echo(f"error: {error}", err=True)

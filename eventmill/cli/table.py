@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,7 +49,7 @@ def plan(
 
     Exits with 1 when the live table does not allow the change.
     """
-    spec = wanted_spec(TableWish(**given))
+    spec = wanted_spec(TableWish(**given), lambda name: _live(invocation, name))
     found = _plan(_live(invocation, spec.table), spec)
     _show_plan(found, chosen_format(form, output), output)
     _refuse(found, spec.table)
@@ -76,7 +76,7 @@ def apply(
     Shows the plan first and asks; a change that the live table does not allow is refused with
     the way out. Applying what is there already changes nothing.
     """
-    spec = wanted_spec(TableWish(**given))
+    spec = wanted_spec(TableWish(**given), lambda name: _live(invocation, name))
     chosen = chosen_format(form, output)
     live = _live(invocation, spec.table)
     found = _plan(live, spec)
@@ -177,8 +177,8 @@ def _show_plan(found: Plan, form: Format, output: str | None) -> None:
 
 def _refuse(found: Plan, table_id: TableId) -> None:
     if found.refusals:
-        reasons: Sequence[object] = found.refusals
-        raise SchemaConflictError(f"{table_id}: " + "; ".join(str(reason) for reason in reasons))
+        reasons = [f"{r.path or table_id}: {r.reason}; {r.way_out}" for r in found.refusals]
+        raise SchemaConflictError(f"{table_id} is not changed. " + " ".join(reasons))
 
 
 def _ask(yes: bool) -> None:

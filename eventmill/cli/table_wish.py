@@ -10,7 +10,7 @@ import click
 
 from eventmill.base.errors import UsageError
 from eventmill.base.quantity import parse_seconds
-from eventmill.schema.table import Granularity, Partitioning, TableId, TableSpec
+from eventmill.schema.table import Granularity, Partitioning, Table, TableId, TableSpec
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -91,8 +91,15 @@ def wish_options(command: _F) -> _F:
     return command
 
 
-def wanted_spec(wish: TableWish) -> TableSpec:
+def wanted_spec(wish: TableWish, find: Callable[[TableId], Table | None]) -> TableSpec:
     """Compile the .proto and add what the command line says; the command line wins.
+
+    What neither says stays as it is on the live table, so that a change of the .proto alone takes
+    away no owner, label or promise.
+
+    Args:
+        wish: the command line.
+        find: returns the live table of a name, None when there is none.
 
     Raises:
         SchemaError: the .proto cannot be used.
@@ -112,10 +119,21 @@ def wanted_spec(wish: TableWish) -> TableSpec:
             f"no table is named: give --table DATASET.TABLE, or an id in the options of"
             f" {wish.message}"
         )
-    overrides = _overrides(wish, in_file.partitioning)
+    table = TableId.parse(name)
+    live = find(table)
+    overrides = _overrides(wish, in_file.partitioning or (live.spec.partitioning if live else None))
     for conflict in option_conflicts(in_file, overrides):
         click.echo(f"note: {conflict}", err=True)
-    return spec_from_proto(TableId.parse(name), descriptor_set, wish.message, **overrides)
+    if live is not None:
+        said = in_file.as_overrides().keys() | overrides.keys()
+        kept = {word: getattr(live.spec, word) for word in _KEPT if word not in said}
+        overrides = {**kept, **overrides}
+    return spec_from_proto(table, descriptor_set, wish.message, **overrides)
+
+
+_KEPT = ("clustering", "owner", "labels", "freshness_seconds", "require_partition_filter",
+         "partitioning")  # fmt: skip
+"""What stays when nobody says otherwise. The description is the .proto's comment."""
 
 
 def _overrides(wish: TableWish, in_file: Partitioning | None) -> dict[str, Any]:

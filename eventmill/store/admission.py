@@ -5,15 +5,16 @@ Pure, and run in the caller's thread, so that it overlaps with the committer's s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from eventmill.schema.check import EventCheck
 from eventmill.schema.message_type import MessageType
-from eventmill.schema.problem import EventProblem, Reason
+from eventmill.schema.problem import EventProblem
 from eventmill.schema.table import TableSpec
 from eventmill.wire.batch import EVENT_BYTES_MAX, INSERT_ID_CHARACTERS_MAX, Batch
+from eventmill.wire.event_limits import event_size_problem, insert_id_problem
 from eventmill.wire.verdict import Rejection
 
 
@@ -58,19 +59,11 @@ class Admission:
         return Judgement(batch.select(kept) if kept else None, kept, rejected)
 
 
-def _size_problems(batch: Batch) -> list[tuple[int, EventProblem]]:
-    return [
-        (
-            index,
-            EventProblem(
-                Reason.EVENT_TOO_LARGE,
-                "",
-                f"the event has {end - start:,} bytes; the limit is {EVENT_BYTES_MAX:,}",
-            ),
-        )
-        for index, (start, end) in enumerate(pairwise(batch.event_offsets))
-        if end - start > EVENT_BYTES_MAX
-    ]
+def _size_problems(batch: Batch) -> Iterator[tuple[int, EventProblem]]:
+    for index, (start, end) in enumerate(pairwise(batch.event_offsets)):
+        problem = event_size_problem(end - start)
+        if problem is not None:
+            yield index, problem
 
 
 def _insert_ids_fit(batch: Batch) -> bool:
@@ -84,21 +77,8 @@ def _insert_ids_fit(batch: Batch) -> bool:
     return fits and batch.id_region.isascii()
 
 
-def _insert_id_problems(batch: Batch) -> list[tuple[int, EventProblem]]:
-    return [
-        (index, EventProblem(Reason.BAD_INSERT_ID, "", fault))
-        for index, raw in enumerate(batch.insert_ids)
-        if (fault := _insert_id_fault(raw))
-    ]
-
-
-def _insert_id_fault(raw: bytes) -> str:
-    if not raw:
-        return "the insert ID is empty"
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return "the insert ID is not UTF-8"
-    if len(text) > INSERT_ID_CHARACTERS_MAX:
-        return f"the insert ID has {len(text)} characters; the limit is {INSERT_ID_CHARACTERS_MAX}"
-    return ""
+def _insert_id_problems(batch: Batch) -> Iterator[tuple[int, EventProblem]]:
+    for index, raw in enumerate(batch.insert_ids):
+        problem = insert_id_problem(raw)
+        if problem is not None:
+            yield index, problem

@@ -6,15 +6,18 @@ store's own folder, the configuration is locked, Python objects are not found by
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eventmill.base.errors import QueryCancelledError, QueryError, UnavailableError
 from eventmill.schema.table import TableId
@@ -24,6 +27,16 @@ from eventmill.wire.answer import QueryResult, QueryStats
 
 _BATCH_ROWS = 65_536
 _STOP_POLL_SECONDS = 0.05
+_TIMESTAMP_MIN_US = -62_135_596_800_000_000
+_TIMESTAMP_MAX_US = 253_402_300_799_999_999
+"""GoogleSQL's TIMESTAMP: 0001-01-01 to 9999-12-31 23:59:59.999999 UTC, in microseconds since 1970
+(cloud.google.com/bigquery/docs/reference/standard-sql/data-types, looked up 2026-11-23)."""
+_UNKNOWN_COLUMN = re.compile(
+    r'Column "(?P<a>[^"]+)" referenced that exists in the SELECT|'
+    r'Referenced column "(?P<b>[^"]+)" not found|'
+    r'does not have a column named "(?P<c>[^"]+)"|'
+    r'Could not find key "(?P<d>[^"]+)" in struct'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +106,7 @@ class Engine:
                 raise UnavailableError("the store is closed")
             cursor = self._db.cursor()
         try:
-            with _stopping(cursor, timeout_seconds, cancel), _engine_errors():
+            with _stopping(cursor, timeout_seconds, cancel), _engine_errors(sources):
                 for table, source in sources.items():
                     _create_view(cursor, table, source, table in translation.pseudo_columns)
                 answer = cursor.sql(translation.sql, params=translation.parameters or None)
@@ -115,7 +128,7 @@ class Engine:
         began = time.perf_counter()
         cursor = self._db.cursor()
         try:
-            with _engine_errors():
+            with _engine_errors(sources):
                 for table, source in sources.items():
                     _create_view(cursor, table, source, table in translation.pseudo_columns)
                 cursor.execute(f"EXPLAIN {translation.sql}", translation.parameters or None)
@@ -162,7 +175,19 @@ def _fetch(answer: duckdb.DuckDBPyRelation, row_limit: int | None) -> tuple[pa.T
         batches.append(batch)
         count += batch.num_rows
     rows = pa.Table.from_batches(batches, schema=reader.schema)
+    _check_times(rows)
     return rows.cast(pa.schema([f.with_type(_plain(f.type)) for f in rows.schema])), truncated
+
+
+def _check_times(rows: pa.Table) -> None:
+    """Refuse timestamps that arithmetic has carried beyond what a TIMESTAMP can be."""
+    for field in rows.schema:
+        if not pa.types.is_timestamp(field.type):
+            continue
+        bounds = pc.min_max(rows[field.name].cast(pa.timestamp("us")).cast(pa.int64()))
+        low, high = bounds["min"].as_py(), bounds["max"].as_py()
+        if low is not None and not (low >= _TIMESTAMP_MIN_US and high <= _TIMESTAMP_MAX_US):
+            raise QueryError(f"column {field.name} has a time outside the years 0001 to 9999")
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -177,7 +202,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 @contextmanager
-def _engine_errors() -> Iterator[None]:
+def _engine_errors(sources: Mapping[TableId, Source]) -> Iterator[None]:
     try:
         yield
     except duckdb.InterruptException:
@@ -187,7 +212,7 @@ def _engine_errors() -> Iterator[None]:
             raise FileNotFoundError(str(error)) from error
         raise QueryError(f"the query failed: {error}") from error
     except duckdb.Error as error:
-        raise QueryError(_readable(str(error))) from error
+        raise QueryError(_readable(str(error), sources)) from error
     except pa.ArrowException as error:
         raise QueryError(f"the answer cannot be shown: {error}") from error
 
@@ -236,13 +261,32 @@ def _stopping(
         watcher.join()
 
 
-def _readable(message: str) -> str:
+def _readable(message: str, sources: Mapping[TableId, Source]) -> str:
     """Return DuckDB's message without the advice that only its own users can follow."""
+    unknown = _UNKNOWN_COLUMN.search(message)
+    if unknown:
+        return _no_such_column(next(filter(None, unknown.groups())), sources)
     first, _, rest = message.partition("\n")
     kept = [line for line in rest.splitlines() if line.strip() and "^" not in line]
-    kept = [line for line in kept if not line.startswith(("LINE ", "Use TRY", "Candidate"))]
+    kept = [line for line in kept if not line.startswith(("LINE ", "Use TRY", "Candidate", "\t"))]
     text = " ".join([first, *kept]).strip()
     return text.split(" Use TRY(")[0].split(", or SET ")[0]
+
+
+def _no_such_column(name: str, sources: Mapping[TableId, Source]) -> str:
+    known = sorted({path for source in sources.values() for path in _paths(source.rows.schema)})
+    near = difflib.get_close_matches(name, known, n=3)
+    near += [path for path in known if path.endswith(f".{name}")]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    tables = ", ".join(str(table) for table in sources)
+    return f"there is no column {name} in {tables or 'this query'}{hint}"
+
+
+def _paths(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[str]:
+    for field in fields:
+        yield prefix + field.name
+        if pa.types.is_struct(field.type):
+            yield from _paths(field.type, f"{prefix}{field.name}.")
 
 
 def _name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eventmill.base.clock import SYSTEM_CLOCK, Clock
+from eventmill.base.clock import SYSTEM_CLOCK, Clock, seconds_of
 from eventmill.base.errors import UnavailableError
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
 from eventmill.store.admission import Admission
@@ -109,7 +109,7 @@ class MemoryStore:
             return TableStats(
                 log_rows=len(held.rows),
                 log_bytes=sum(len(event) for event, _ in held.rows.values()),
-                newest_event_at=None if newest is None else newest / 1e6,
+                newest_event_at=None if newest is None else seconds_of(newest),
             )
 
     def apply(self, spec: TableSpec, *, expected_version: int | None = None) -> Table:

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from eventmill.base.clock import SYSTEM_CLOCK
-from eventmill.base.errors import StoreBusyError
+from eventmill.base.errors import StoreBusyError, UsageError
 from eventmill.store.local.layout import Layout
 
 _LOOKS = 5
@@ -22,6 +22,7 @@ class FileLock:
 
         Raises:
             StoreBusyError: another process holds it; the message names the process.
+            UsageError: this process holds it itself.
         """
         self._path = path
         self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
@@ -31,6 +32,11 @@ class FileLock:
             os.close(self._fd)
             self._fd = -1
             note = read_note(path)
+            if note.get("pid") == os.getpid():
+                raise UsageError(
+                    f"this process has {os.path.dirname(path)} open already: use that one, or close"
+                    " it first"
+                ) from None
             holder = f"process {note['pid']}" if note.get("pid") else "another process"
             raise StoreBusyError(
                 f"{holder} is {purpose} {os.path.dirname(path)}: wait for it, stop it, or send to"

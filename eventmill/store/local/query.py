@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eventmill.base.clock import seconds_of
 from eventmill.base.errors import UnavailableError
 from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import TableId, TableStats
@@ -111,7 +112,7 @@ class QueryRoom:
             deduplicated_rows=deduplicated,
             log_bytes=log_bytes,
             lake_bytes=sum(file.bytes for file in files),
-            newest_event_at=max(newest_us) / 1e6 if newest_us else None,
+            newest_event_at=seconds_of(max(newest_us)) if newest_us else None,
         )
 
     def _source(self, table: TableId, translation: Translation, *, with_rows: bool) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 
 import orjson
@@ -66,6 +67,49 @@ def test_the_command_line_wins_over_the_proto_and_says_so(call, proto):
         assert text in shown
     document = call("table", "show", "shop.sales").rows[0]
     assert document["rows"] == 0
+
+
+def test_what_neither_file_nor_command_line_says_stays_as_it_was(call, proto):
+    words = ("table", "apply", "--proto", proto, "--message", "shop.Sale", "--yes")
+    said = ("--label", "team=till", "--freshness", "15m", "--cluster-by", "item")
+    assert call(*words, *said).code == 0
+    assert call(*words).code == 0
+    spec = call("table", "show", "shop.sales").rows[0]
+    assert spec["version"] == 1
+    assert call(*words, "--label", "team=other").code == 0
+    shown = call("table", "show", "shop.sales", "--format", "table").out
+    assert "team=other" in shown
+    assert "15m" in shown
+    assert "item" in shown
+
+
+def test_compacting_beside_another_compactor_is_no_fault(shop, tmp_path):
+    from eventmill.store.local.layout import Layout
+    from eventmill.store.local.lock import FileLock
+
+    lock = Layout.at(str(tmp_path / "eventmill-data")).compactor_lock
+    code = (
+        "import sys; from eventmill.store.local.lock import FileLock;"
+        f"lock = FileLock({lock!r}, 'compacting'); print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"held\n"
+        answer = shop("compact")
+        assert answer.code == 0
+        assert "at work on this folder already" in answer.err
+    finally:
+        other.communicate(timeout=20)
+    FileLock(lock, "compacting").release()
+    assert shop("compact").rows[0]["errors"] == []
+
+
+def test_compacting_where_there_is_no_store_says_so(call):
+    answer = call("compact")
+    assert answer.code == 2
+    assert "there is no store" in answer.err
 
 
 def test_a_table_is_removed_with_its_rows(shop, lines):

@@ -20,12 +20,13 @@ from store_world import (
     stored_ids,
 )
 
+from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import (
     AccessError,
     BackPressureError,
     QueryCancelledError,
+    QueryError,
     StorageFullError,
-    StoreBusyError,
     UsageError,
 )
 from eventmill.base.settings import StoreSettings
@@ -83,8 +84,13 @@ def test_another_process_reads_while_this_one_writes(folder):
 
 def test_a_second_writer_is_told_who_the_first_is(folder):
     with opened(folder) as store:
-        with pytest.raises(StoreBusyError, match=f"process {os.getpid()} is writing"):
+        with pytest.raises(UsageError, match=r"this process has .* open already"):
             LocalStore.open(folder)
+        code = f"from eventmill.store.local.store import LocalStore; LocalStore.open({folder!r})"
+        other = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert f"StoreBusyError: process {os.getpid()} is writing" in other.stderr
         assert server_url(folder) is None
         store.announce("http://127.0.0.1:1")
         assert server_url(folder) == "http://127.0.0.1:1"
@@ -389,6 +395,25 @@ def test_a_query_is_stopped_by_its_caller_and_by_its_time_limit(folder):
         with pytest.raises(QueryCancelledError, match="cancelled"):
             store.query(slow, cancel=cancel)
         timer.join()
+
+
+def test_an_event_of_the_last_microsecond_is_told_as_it_is(folder):
+    with opened(folder) as store:
+        event = build_type().cls(number=1)
+        event.ended_at.FromJsonString("9999-12-31T23:59:59.999999999Z")
+        encoded = event.SerializeToString()
+        store.put(Batch.build(BUILDS, build_type().fingerprint, [b"last"], [encoded]))
+        newest = store.stats(BUILDS).newest_event_at
+        assert utc_datetime(newest).year == 9999
+        with pytest.raises(QueryError, match="column late has a time outside the years"):
+            store.query("SELECT TIMESTAMP_ADD(ended_at, INTERVAL 1 DAY) AS late FROM ci.builds")
+
+
+def test_an_unknown_column_is_named_with_what_was_perhaps_meant(folder):
+    with opened(folder) as store:
+        for sql in ("SELECT buildr FROM ci.builds", "SELECT 1 FROM ci.builds WHERE buildr = 'x'"):
+            with pytest.raises(QueryError, match=r"no column buildr in local\.ci\.builds; did you"):
+                store.query(sql)
 
 
 def test_the_limit_on_rows_is_said(folder):
