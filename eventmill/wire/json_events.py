@@ -22,10 +22,10 @@ from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table
 from eventmill.wire.batch import (
     BATCH_EVENTS_MAX,
-    EVENT_BYTES_MAX,
     INSERT_ID_CHARACTERS_MAX,
     Batch,
 )
+from eventmill.wire.event_limits import event_size_problem
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.split import cut
@@ -69,13 +69,7 @@ class JudgedEvents:
             of_batches: the store's verdicts of ``batches``, in their order.
         """
         of_good = join_verdicts(of_batches)
-        rejected = self.rejections + [
-            Rejection(self.indexes[r.index], r.insert_id, r.reason, r.field, r.message)
-            for r in of_good.rejected
-        ]
-        rejected.sort(key=lambda rejection: rejection.index)
-        duplicates = tuple(self.indexes[index] for index in of_good.duplicate_indexes)
-        return Verdict(self.count, duplicates, tuple(rejected))
+        return of_good.placed(self.count, self.indexes, self.rejections)
 
 
 class JsonReader:
@@ -213,12 +207,9 @@ def _parse(text: bytes) -> object:
 
 
 def _check_size(size: int) -> None:
-    if size > EVENT_BYTES_MAX:
-        raise EventProblem(
-            Reason.EVENT_TOO_LARGE,
-            "",
-            f"the event has {size:,} bytes; the limit is {EVENT_BYTES_MAX:,}",
-        )
+    problem = event_size_problem(size)
+    if problem is not None:
+        raise problem
 
 
 def _kind(value: object) -> str:
