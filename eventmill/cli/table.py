@@ -16,7 +16,7 @@ from eventmill.base.quantity import format_seconds
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import Format, chosen_format, format_options, json_line, write_rows
 from eventmill.cli.table_wish import TableWish, wanted_spec, wish_options
-from eventmill.schema.table import Table, TableId, TableSpec
+from eventmill.schema.table import Table, TableId, TableSpec, TableStats
 
 if TYPE_CHECKING:
     from eventmill.schema.diff import Plan
@@ -108,10 +108,11 @@ def show(invocation: Invocation, name: str, form: str | None, output: str | None
     if chosen in (Format.JSON, Format.NDJSON):
         from eventmill.schema.document import table_to_json  # brings protobuf
 
-        click.echo(json_line({**table_to_json(live), "rows": counts.rows}))
+        shown = {**table_to_json(live), "rows": counts.rows, "ahead_rows": counts.ahead_rows}
+        click.echo(json_line(shown))
         return
     if chosen is Format.TABLE:
-        for word, text in _facts(live, counts.rows):
+        for word, text in _facts(live, counts):
             click.echo(f"{word:<14}{text}")
         click.echo()
     columns = ("column", "type", "mode", "description")
@@ -203,12 +204,15 @@ def _list_row(store: Store, live: Table) -> dict[str, Any]:
     }
 
 
-def _facts(live: Table, rows: int) -> Iterator[tuple[str, str]]:
+def _facts(live: Table, counts: TableStats) -> Iterator[tuple[str, str]]:
     """Yield what is known of a table beside its columns, as (word, text)."""
     spec = live.spec
     yield "table", f"{live.id} (version {live.version})"
     yield "message", f"{spec.message} ({spec.fingerprint})"
-    yield "rows", f"{rows:,}"
+    yield "rows", f"{counts.rows:,}"
+    if counts.ahead_rows:
+        told = f"{counts.ahead_rows:,} rows have fields that the table lacks: kept, and shown"
+        yield "ahead", f"{told} once a .proto with those fields is applied"
     if spec.partitioning is None:
         yield "partitions", "none"
     else:

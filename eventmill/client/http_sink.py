@@ -105,6 +105,7 @@ class HttpSink:
                 durable=bool(told["durable"]),
                 dedup_window_seconds=float(told["dedup_window_seconds"]),
                 quarantines=bool(told["quarantines"]),
+                keeps_unknown_fields=bool(told.get("keeps_unknown_fields")),
             )
         return self._features
 

@@ -36,8 +36,8 @@ _REFUSED_PREFIXES = (
     "__ROOT__",
     "_COLIDENTIFIER",
 )
-OWN_COLUMNS = ("_insert_id", "_ingested_at")
-"""Columns that every stored row has beside those of its message."""
+OWN_COLUMNS = ("_insert_id", "_ingested_at", "_whole_event")
+"""Columns that stored rows have beside those of their message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,9 @@ class TableStats:
     expired_rows: int = 0
     deduplicated_rows: int = 0
     """Rows that compaction removed as duplicates older than the deduplication window."""
+    ahead_rows: int = 0
+    """Rows whose event has fields that the table lacks: kept whole, and shown with those fields
+    once a definition that has them is applied. Counted in ``rows`` too."""
     log_bytes: int = 0
     lake_bytes: int = 0
     newest_event_at: float | None = None

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from eventmill.base.errors import QueryCancelledError, QueryError, UnavailableError
 from eventmill.schema.table import TableId
 from eventmill.store.googlesql import Translation, view_name
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT
 from eventmill.wire.answer import QueryResult, QueryStats
 
 _BATCH_ROWS = 65_536
@@ -47,8 +47,13 @@ class Source:
     """Rows in memory; its schema, own columns included, is the table's."""
     files: Sequence[str] = ()
     """Absolute paths of Parquet files."""
+    files_in_part: Sequence[str] = ()
+    """Of the files, those of which only rows without a whole event are to be read: the others
+    are among ``rows``."""
     files_differ: bool = False
     """Whether the files were written by different definitions and must be joined by name."""
+    files_older: bool = False
+    """Whether a file may lack columns that the table has got since."""
     bytes: int = 0
     """Bytes of the files and of the log behind ``rows``."""
 
@@ -144,19 +149,36 @@ def _create_view(
     name = view_name(table)
     cursor.register(f"rows of {name}", source.rows)
     columns = [
-        c for c in source.rows.column_names if own_columns or c not in (INSERT_ID, INGESTED_AT)
+        _filled(field) if source.files_older else _name(field.name)
+        for field in source.rows.schema
+        if own_columns or field.name not in (INSERT_ID, INGESTED_AT)
     ]
-    # No part of these statements is a user's text: names and paths are quoted.
-    relation = f"SELECT * FROM {_name(f'rows of {name}')}"  # noqa: S608
-    if source.files:
-        files = ", ".join(_text(path) for path in source.files)
-        by_name = str(source.files_differ).lower()
-        # The rows in memory come first: their schema gives the view its columns and types.
-        lake = f"read_parquet([{files}], union_by_name = {by_name}, hive_partitioning = false)"
-        relation += f" UNION ALL BY NAME SELECT * FROM {lake}"  # noqa: S608
-    listed = ", ".join(_name(column) for column in columns)
-    view = f"CREATE TEMP VIEW {_name(name)} AS SELECT {listed} FROM ({relation})"  # noqa: S608
+    # No part of these statements is a user's text: names and paths are quoted. The rows in memory
+    # come first: their schema gives the view its columns and types.
+    parts = [_name(f"rows of {name}")]
+    whole = [path for path in source.files if path not in source.files_in_part]
+    if whole:
+        parts.append(_lake(whole, source.files_differ))
+    if source.files_in_part:
+        parts.append(f"{_lake(source.files_in_part, True)} WHERE {WHOLE_EVENT} IS NULL")
+    relation = " UNION ALL BY NAME ".join(f"SELECT * FROM {part}" for part in parts)  # noqa: S608
+    chosen = ", ".join(columns)
+    view = f"CREATE TEMP VIEW {_name(name)} AS SELECT {chosen} FROM ({relation})"  # noqa: S608
     cursor.execute(view)
+
+
+def _filled(field: pa.Field) -> str:
+    """Return a column, where it is repeated with an empty list for rows from before it."""
+    name = _name(field.name)
+    return f"COALESCE({name}, []) AS {name}" if pa.types.is_list(field.type) else name
+
+
+def _lake(paths: Iterable[str], by_name: bool) -> str:
+    files = ", ".join(_text(path) for path in paths)
+    return (
+        f"read_parquet([{files}], union_by_name = {str(by_name).lower()},"
+        " hive_partitioning = false)"
+    )
 
 
 def _fetch(answer: duckdb.DuckDBPyRelation, row_limit: int | None) -> tuple[pa.Table, bool]:

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock, seconds_of
 from eventmill.base.errors import UnavailableError
+from eventmill.schema.message_type import MessageType
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
+from eventmill.schema.unknown import UnknownFields
 from eventmill.store.admission import Admission
 from eventmill.store.change import changed_spec, no_such_table, refuse_own
 from eventmill.store.engine import Engine, Source, empty_answer
@@ -60,7 +62,12 @@ class MemoryStore:
     @property
     def features(self) -> Features:
         """What this store promises."""
-        return Features(durable=False, dedup_window_seconds=float("inf"), quarantines=True)
+        return Features(
+            durable=False,
+            dedup_window_seconds=float("inf"),
+            quarantines=True,
+            keeps_unknown_fields=True,
+        )
 
     def __repr__(self) -> str:
         return f"<MemoryStore [{len(self._tables) - 1} tables]>"
@@ -106,8 +113,11 @@ class MemoryStore:
             partitioning = held.table.spec.partitioning
             column = (partitioning and partitioning.column) or INGESTED_AT
             newest = pc.max(rows[column].cast(pa.int64())).as_py()
+            spec = held.table.spec
+            unknown = UnknownFields(MessageType.load(spec.descriptor_set, spec.message))
             return TableStats(
                 log_rows=len(held.rows),
+                ahead_rows=len(unknown.places([event for event, _ in held.rows.values()])),
                 log_bytes=sum(len(event) for event, _ in held.rows.values()),
                 newest_event_at=None if newest is None else seconds_of(newest),
             )

@@ -197,6 +197,13 @@ def insert_ids_of(payload: bytes) -> list[bytes]:
     return _slices(payload, _HEAD.size + 8 * (count + 1), offsets)
 
 
+def events_of(payload: bytes) -> list[bytes]:
+    """Return the encoded events of a payload that is known to be whole."""
+    count = _HEAD.unpack_from(payload)[0]
+    offsets = struct.unpack_from(f"<{2 * (count + 1)}i", payload, _HEAD.size)
+    return _slices(payload, _HEAD.size + 8 * (count + 1) + offsets[count], offsets[count + 1 :])
+
+
 def payload_overhead_bytes(count: int) -> int:
     """Return the bytes of a payload with ``count`` events that are neither IDs nor events."""
     return _HEAD.size + 8 * (count + 1)

@@ -29,6 +29,9 @@ class Features:
     infinity: always."""
     quarantines: bool
     """A rejected event is kept whole, and can be listed, when the verdict returns."""
+    keeps_unknown_fields: bool = False
+    """An event with fields that its table lacks is accepted and kept whole, and they appear once
+    the table has them; without this, such an event is rejected."""
 
 
 class Sink(Protocol):

@@ -29,7 +29,7 @@ from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import FileRow, Manifest, SegmentRow
 from eventmill.store.local.partition import expires_at, split
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT
 
 _logger = logging.getLogger("eventmill.compaction")
 
@@ -49,6 +49,10 @@ class CompactionReport:
     rows: int = 0
     files: int = 0
     merged_files: int = 0
+    ahead_rows: int = 0
+    """Rows compacted with their whole event, for it has fields that the table lacks."""
+    caught_up_files: int = 0
+    """Files written anew because the table has got fields that their events had before."""
     expired_rows: int = 0
     deduplicated_rows: int = 0
     segment_bytes: int = 0
@@ -57,6 +61,10 @@ class CompactionReport:
     """Tables in which something was done."""
     errors: list[str] = field(default_factory=list)
     """Tables that were put off, and why."""
+
+    def count_work(self) -> int:
+        """Return a number that grows with everything that is done."""
+        return self.segments + self.merged_files + self.caught_up_files + self.expired_rows
 
 
 def compact_once(
@@ -111,7 +119,7 @@ class Compactor:
         report = CompactionReport()
         self._tables = read_tables(self._manifest, self._tables)
         for uid, table in self._tables.items():
-            before = (report.segments, report.merged_files, report.expired_rows)
+            before = report.count_work()
             try:
                 self._run_table(uid, table, report, progress)
             except Exception as error:
@@ -121,7 +129,7 @@ class Compactor:
                     "compacting %s is put off: %s", table.id, error,
                     exc_info=not isinstance(error, EventmillError),
                 )  # fmt: skip
-            if before != (report.segments, report.merged_files, report.expired_rows):
+            if before != report.count_work():
                 report.tables.append(str(table.id))
         return report
 
@@ -140,6 +148,7 @@ class Compactor:
             self._compact(uid, table, segments, report)
             if progress:
                 progress(report)
+        self._catch_up(uid, table, report)
         self._merge(uid, table, report)
         self._expire(uid, table, report)
 
@@ -161,7 +170,14 @@ class Compactor:
     def _compact(
         self, uid: int, table: Table, segments: Sequence[SegmentRow], report: CompactionReport
     ) -> None:
-        rows = FrameDecoder(table.spec).decode(self._frames(uid, table, segments))
+        decoder = FrameDecoder(table.spec)
+        rows = decoder.decode(self._frames(uid, table, segments), for_lake=True)
+        if WHOLE_EVENT in rows.column_names:
+            _logger.warning(
+                "events of %s have fields that the table lacks, such as %s: they are kept whole;"
+                " apply a .proto with those fields and they appear",
+                table.id, decoder.name_unknown(rows),
+            )  # fmt: skip
         last = segments[-1].number
         writer = LakeWriter(
             self._layout.of(table.id, uid).lake, table.spec, table.version, self._disk
@@ -187,6 +203,7 @@ class Compactor:
         report.segments += len(segments)
         report.rows += rows.num_rows
         report.files += len(files)
+        report.ahead_rows += sum(file.ahead_rows for file in files)
         report.deduplicated_rows += deduplicated
         report.segment_bytes += sum(segment.bytes for segment in segments)
         report.lake_bytes += sum(file.bytes for file in files)
@@ -249,8 +266,35 @@ class Compactor:
     ) -> None:
         schema = FrameDecoder(table.spec).schema
         rows = pa.concat_tables(
-            read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema) for file in files
-        )
+            [read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema)
+             for file in files],
+            promote_options="default",  # only some may have whole events
+        )  # fmt: skip
+        self._replace(uid, table, partition, files, rows)
+
+    def _catch_up(self, uid: int, table: Table, report: CompactionReport) -> None:
+        """Write files anew whose events had fields before their table had them.
+
+        A query reads such rows from their whole events from the moment of the change on; this
+        spares it the work. A file whose events still have other fields more is done as well, or
+        it would be tried again and again.
+        """
+        decoder = FrameDecoder(table.spec)
+        for file in self._manifest.files(uid):
+            if not file.ahead_rows or file.version >= table.version:
+                continue
+            rows = read_rows(self._layout.of(table.id, uid).lake_file(file.name), decoder.schema)
+            is_ahead = pc.is_valid(rows[WHOLE_EVENT])
+            plain = rows.filter(pc.invert(is_ahead)).drop_columns([WHOLE_EVENT])
+            again = decoder.decode_again(rows.filter(is_ahead))
+            both = pa.concat_tables([plain, again], promote_options="permissive")
+            self._replace(uid, table, file.partition, [file], both)
+            report.caught_up_files += 1
+
+    def _replace(
+        self, uid: int, table: Table, partition: str, files: Sequence[FileRow], rows: pa.Table
+    ) -> None:
+        """Put one file with ``rows`` in the place of ``files``."""
         if table.spec.clustering:
             rows = rows.sort_by([(name, "ascending") for name in table.spec.clustering])
         writer = LakeWriter(

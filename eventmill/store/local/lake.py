@@ -14,7 +14,7 @@ from eventmill.schema.table import TableSpec
 from eventmill.store.local.disk import Disk, disk_errors
 from eventmill.store.local.manifest import FileRow
 from eventmill.store.local.partition import event_time_column
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT, WHOLE_EVENT_FIELD
 
 ROW_GROUP_ROWS = 122_880
 """DuckDB's own row-group size: its scan hands one group to one thread."""
@@ -38,6 +38,11 @@ class LakeWriter:
         itself is synced by ``sync_folder``. A file of that name is replaced: it can only be left
         from a run that died before the manifest listed it.
         """
+        ahead = 0
+        if WHOLE_EVENT in rows.column_names:
+            ahead = rows.num_rows - rows[WHOLE_EVENT].null_count
+            if not ahead:
+                rows = rows.drop_columns([WHOLE_EVENT])
         path = os.path.join(self._folder, name)
         unfinished = path + _UNFINISHED
         with disk_errors("writing to the lake"):
@@ -58,6 +63,7 @@ class LakeWriter:
             min_ingested_us=ingested["min"].as_py(),
             max_ingested_us=ingested["max"].as_py(),
             version=self._version,
+            ahead_rows=ahead,
         )
 
     def sync_folder(self, name: str) -> None:
@@ -86,8 +92,13 @@ def read_insert_ids_by_hour(path: str) -> Iterator[tuple[float, list[bytes]]]:
 
 
 def read_rows(path: str, schema: pa.Schema) -> pa.Table:
-    """Return a lake file's rows with the columns of ``schema``; those it lacks are null."""
+    """Return a lake file's rows with the columns of ``schema``; those it lacks are null.
+
+    ``WHOLE_EVENT`` comes last where the file has it.
+    """
     rows = pq.read_table(path, partitioning=None)
+    if WHOLE_EVENT in rows.column_names:
+        schema = schema.append(WHOLE_EVENT_FIELD)
     columns = [
         rows[field.name].cast(field.type)
         if field.name in rows.column_names
@@ -95,6 +106,12 @@ def read_rows(path: str, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in schema]))
+
+
+def read_whole_events(path: str) -> pa.Table:
+    """Return the rows of a lake file that were kept with their whole event: own columns alone."""
+    rows = pq.read_table(path, columns=[INSERT_ID, INGESTED_AT, WHOLE_EVENT], partitioning=None)
+    return rows.filter(pc.is_valid(rows[WHOLE_EVENT]))
 
 
 def _write_parquet(rows: pa.Table, path: str) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from eventmill.base.errors import CorruptStoreError, StorageFullError, UnavailableError
 
-FORMAT = 1
-"""Version of the folder's format; any other is refused."""
+FORMAT = 2
+"""Version of the folder's format; a newer one is refused, an older one brought up to it."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -59,10 +59,13 @@ CREATE TABLE IF NOT EXISTS files (
     max_ingested_us INTEGER NOT NULL,
     version INTEGER NOT NULL,
     removed_at REAL,
+    ahead_rows INTEGER NOT NULL DEFAULT 0,
     UNIQUE (uid, name)
 );
 CREATE INDEX IF NOT EXISTS files_live ON files (uid, partition) WHERE removed_at IS NULL;
 """
+_UPGRADES = {1: "ALTER TABLE files ADD COLUMN ahead_rows INTEGER NOT NULL DEFAULT 0"}
+"""What brings a folder of that format to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class FileRow:
     max_ingested_us: int
     version: int
     """Version of the table's definition that the file was written by."""
+    ahead_rows: int = 0
+    """Rows kept with their whole event, because it has fields which that definition lacks."""
 
 
 class Manifest:
@@ -101,7 +106,8 @@ class Manifest:
 
         Raises:
             UnavailableError: there is no store at ``path``, or SQLite cannot open it.
-            CorruptStoreError: the folder was written by a newer version.
+            CorruptStoreError: the folder was written by a newer version, or by an older one and
+                no writer has opened it since.
         """
         mode = "rwc" if create else "rw"
         with database_errors("opening the store"):
@@ -120,13 +126,21 @@ class Manifest:
                 with self.writing():
                     self._fact("format", str(FORMAT))
                     self._fact("dedup_seed", str(secrets.randbits(64)))
+                    self._upgrade()
             found = self.fact("format")
         if found != str(FORMAT):
             self.close()
+            is_older = found is not None and found.isdecimal() and int(found) < FORMAT
+            remedy = "open it once for writing (`eventmill serve`)" if is_older else "upgrade"
             raise CorruptStoreError(
-                f"{path} has format {found}, this version reads {FORMAT}: use the Eventmill that"
-                " made it"
+                f"{path} has format {found}, this version of Eventmill reads {FORMAT}: {remedy}"
             )
+
+    def _upgrade(self) -> None:
+        found = int(self.fact("format") or FORMAT)
+        for step in range(found, FORMAT):
+            self._db.execute(_UPGRADES[step])
+            self._db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (str(step + 1),))
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
@@ -311,7 +325,7 @@ class Manifest:
             FileRow(*row)
             for row in self._db.execute(
                 "SELECT name, partition, rows, bytes, min_event_us, max_event_us,"
-                " min_ingested_us, max_ingested_us, version FROM files"
+                " min_ingested_us, max_ingested_us, version, ahead_rows FROM files"
                 " WHERE uid = ? AND removed_at IS NULL ORDER BY partition, id",
                 (uid,),
             )
@@ -321,10 +335,11 @@ class Manifest:
         """List new files of the lake."""
         self._db.executemany(
             "INSERT INTO files (uid, name, partition, rows, bytes, min_event_us, max_event_us,"
-            " min_ingested_us, max_ingested_us, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " min_ingested_us, max_ingested_us, version, ahead_rows)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (uid, f.name, f.partition, f.rows, f.bytes, f.min_event_us, f.max_event_us,
-                 f.min_ingested_us, f.max_ingested_us, f.version)
+                 f.min_ingested_us, f.max_ingested_us, f.version, f.ahead_rows)
                 for f in files
             ],
         )  # fmt: skip

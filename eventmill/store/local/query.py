@@ -15,6 +15,7 @@ from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import TableId, TableStats
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import TimeBounds, Translation, translate
+from eventmill.store.local.ahead import AheadRows
 from eventmill.store.local.catalog import LiveTable, TableCache
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.manifest import FileRow, Manifest
@@ -44,8 +45,8 @@ class QueryRoom:
         self._engine = Engine(layout.root, memory_limit=options.memory_limit)
         self._manifest = open_manifest()
         self._manifest_lock = threading.Lock()
-        self._tails: dict[int, Tail] = {}
-        self._tails_lock = threading.Lock()
+        self._views: dict[int, _TableView] = {}
+        self._views_lock = threading.Lock()
 
     def close(self) -> None:
         """Stop the engine and let go of what was decoded."""
@@ -100,7 +101,8 @@ class QueryRoom:
             files = self._manifest.files(live.uid)
             expired, deduplicated = self._manifest.removed_row_counts(live.uid)
         numbers = [segment.number for segment in segments]
-        rows, log_bytes = self._tail(live).read(numbers)
+        view = self._view(live)
+        rows, log_bytes = view.tail.read(numbers)
         newest_us = [file.max_event_us for file in files if file.max_event_us is not None]
         in_log = pc.max(rows[event_time_column(live.table.spec)].cast(pa.int64())).as_py()
         if in_log is not None:
@@ -110,6 +112,7 @@ class QueryRoom:
             lake_rows=sum(file.rows for file in files),
             expired_rows=expired,
             deduplicated_rows=deduplicated,
+            ahead_rows=view.tail.count_ahead(numbers) + view.ahead.count(files),
             log_bytes=log_bytes,
             lake_bytes=sum(file.bytes for file in files),
             newest_event_at=seconds_of(max(newest_us)) if newest_us else None,
@@ -117,7 +120,7 @@ class QueryRoom:
 
     def _source(self, table: TableId, translation: Translation, *, with_rows: bool) -> Source:
         live = self._cache.find(table, fresh=True)
-        tail = self._tail(live)
+        view = self._view(live)
         with self._manifest_lock, self._manifest.reading():
             segments = self._manifest.segments(live.uid)
             files = self._manifest.files(live.uid)
@@ -129,30 +132,44 @@ class QueryRoom:
                 own = column == INGESTED_AT
                 files = [file for file in files if _may_hold(file, bounds, own)]
         numbers = [segment.number for segment in segments]
-        rows, log_bytes = tail.read(numbers) if with_rows else (
-            tail.schema.empty_table(),
-            sum(segment.bytes for segment in segments),
-        )  # fmt: skip
+        if with_rows:
+            rows, log_bytes = view.tail.read(numbers)
+            rows = pa.concat_tables([rows, *view.ahead.read(files)])
+        else:
+            rows = view.tail.schema.empty_table()
+            log_bytes = sum(segment.bytes for segment in segments)
+        folder = self._layout.of(table, live.uid)
+        behind = [file for file in files if view.ahead.is_behind(file)]
         return Source(
             rows=rows,
-            files=[self._layout.of(table, live.uid).lake_file(file.name) for file in files],
-            files_differ=len({file.version for file in files}) > 1,
+            files=[folder.lake_file(file.name) for file in files],
+            files_in_part=[folder.lake_file(file.name) for file in behind],
+            files_older=any(file.version < live.table.version for file in files),
+            files_differ=len({(file.version, file.ahead_rows > 0) for file in files}) > 1,
             bytes=sum(file.bytes for file in files) + log_bytes,
         )
 
-    def _tail(self, live: LiveTable) -> Tail:
-        with self._tails_lock:
-            tail = self._tails.get(live.uid)
-            if tail is None or tail.version != live.table.version:
-                tail = self._tails[live.uid] = Tail(
-                    live.table, self._layout.of(live.table.id, live.uid)
-                )
-            return tail
+    def _view(self, live: LiveTable) -> _TableView:
+        with self._views_lock:
+            view = self._views.get(live.uid)
+            if view is None or view.version != live.table.version:
+                view = self._views[live.uid] = _TableView(self._layout, live)
+            return view
 
     def forget(self, uid: int) -> None:
         """Let go of what is kept of a table that is gone."""
-        with self._tails_lock:
-            self._tails.pop(uid, None)
+        with self._views_lock:
+            self._views.pop(uid, None)
+
+
+class _TableView:
+    """What is kept in memory of one table, by one definition."""
+
+    def __init__(self, layout: Layout, live: LiveTable) -> None:
+        folder = layout.of(live.table.id, live.uid)
+        self.version = live.table.version
+        self.tail = Tail(live.table, folder)
+        self.ahead = AheadRows(live.table, folder)
 
 
 def _may_hold(file: FileRow, bounds: TimeBounds, ingested: bool) -> bool:

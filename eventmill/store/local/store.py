@@ -133,6 +133,7 @@ class LocalStore:
             durable=True,
             dedup_window_seconds=self._options.dedup_window_seconds,
             quarantines=True,
+            keeps_unknown_fields=True,
         )
 
     @property

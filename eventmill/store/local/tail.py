@@ -23,6 +23,9 @@ class _DecodedSegment:
     end: int = 0
     """Offset of the first byte not decoded yet."""
     parts: list[pa.Table] = field(default_factory=list)
+    ahead_rows: int = 0
+    """Rows with fields that the table lacks, of those that end before ``counted_end``."""
+    counted_end: int = 0
 
 
 class Tail:
@@ -63,30 +66,47 @@ class Tail:
                 return self.schema.empty_table(), size
             return pa.concat_tables(parts), size
 
+    def count_ahead(self, numbers: Sequence[int]) -> int:
+        """Return how many rows of the segments ``numbers`` have fields that the table lacks.
+
+        Raises:
+            FileNotFoundError: as for ``read``.
+        """
+        with self._lock:
+            count = 0
+            for number in numbers:
+                segment = self._refresh(number)
+                if segment.counted_end < segment.end:
+                    frames, _ = self._frames(number, segment.counted_end, segment.end)
+                    segment.ahead_rows += self._decoder.count_ahead(frames)
+                    segment.counted_end = segment.end
+                count += segment.ahead_rows
+            return count
+
     def _refresh(self, number: int) -> _DecodedSegment:
         segment = self._segments.setdefault(number, _DecodedSegment())
         with open(self._folder.segment(number), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < segment.end:
                 # The writer cut back a write that had failed: those rows were never acked.
-                segment.end, segment.parts = 0, []
-            if size == segment.end:
-                return segment
-            file.seek(segment.end)
-            content = file.read()
-        frames: list[Frame] = []
-        end = 0
-        for found in scan(content):
-            if isinstance(found, Damage):
-                continue
-            frames.append(found)
-            end = found.end
+                segment = self._segments[number] = _DecodedSegment()
+        if size == segment.end:
+            return segment
+        frames, end = self._frames(number, segment.end, size)
         if frames:
             segment.parts.append(self._decoder.decode(frames))
             segment.end += end
             if len(segment.parts) > _PARTS_MAX:
                 segment.parts = [pa.concat_tables(segment.parts).combine_chunks()]
         return segment
+
+    def _frames(self, number: int, start: int, end: int) -> tuple[list[Frame], int]:
+        """Return the whole frames between two offsets, and where the last ends after ``start``."""
+        with open(self._folder.segment(number), "rb") as file:
+            file.seek(start)
+            content = file.read(end - start)
+        frames = [found for found in scan(content) if not isinstance(found, Damage)]
+        return frames, frames[-1].end if frames else 0
 
 
 _PARTS_MAX = 64

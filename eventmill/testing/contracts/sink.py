@@ -165,13 +165,27 @@ class SinkContract:
         assert sink.put(build_batch("a", version="older")).accepted == 1
         assert self.stored(store) == ["a"]
 
-    def test_of_a_newer_schema_only_events_that_use_it_are_rejected(
+    def test_of_a_newer_schema_events_that_use_it_are_kept_whole_or_rejected(
         self, sink: Sink, store: Store
     ) -> None:
         events = [build("a", "newer"), build("b", "newer", host="h")]
         verdict = sink.put(build_batch("a", "b", version="newer", events=events))
+        if sink.features.keeps_unknown_fields:
+            assert (verdict.accepted, self.stored(store)) == (2, ["a", "b"])
+            assert store.stats(BUILDS).ahead_rows == 1
+            return
         assert [(r.index, r.reason) for r in verdict.rejected] == [(1, Reason.UNKNOWN_FIELD)]
         assert self.stored(store) == ["a"]
+
+    def test_events_of_which_the_table_knows_no_field_are_rejected(
+        self, sink: Sink, store: Store
+    ) -> None:
+        foreign = b"\xf8\x7f\x05"  # field 2047
+        batch = build_batch("a", "b", events=[foreign, build("b")])
+        verdict = sink.put(Batch(batch.table, "0123456789abcdef", batch.payload))
+        assert [(r.index, r.reason) for r in verdict.rejected] == [(0, Reason.UNKNOWN_FIELD)]
+        assert "2047" in verdict.rejected[0].message
+        assert self.stored(store) == ["b"]
 
     def test_a_table_that_grew_takes_events_of_both_schemas(self, sink: Sink, store: Store) -> None:
         assert sink.put(build_batch("a")).accepted == 1

@@ -20,9 +20,11 @@ from eventmill.schema.problem import Reason
 from eventmill.schema.table import Partitioning, TableId
 from eventmill.store.port import Store
 from eventmill.testing.contracts.sink import QUARANTINED, SinkContract
-from eventmill.testing.events import BUILDS, build, build_batch, build_spec
+from eventmill.testing.events import BUILDS, build, build_batch, build_spec, build_type
+from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Sink
+from eventmill.wire.verdict import Verdict
 
 OTHER = TableId("local", "contract", "another")
 
@@ -63,6 +65,23 @@ class StoreContract(SinkContract):
         assert [column.name for column in table.spec.columns][-1] == "host"
         rows = list(store.query("SELECT name, host FROM contract.builds"))
         assert rows == [{"name": "a", "host": ""}] or rows == [{"name": "a", "host": None}]
+
+    def test_fields_that_came_before_their_column_appear_with_it(self, store: Store) -> None:
+        if not store.features.keeps_unknown_fields:
+            pytest.skip("declares that it rejects such events")
+        known = build_type().fingerprint  # a sender that forwards what it does not know itself
+        early = [build("a", "newer", host="h1"), build("b"), build("c", "newer", host="h3")]
+        batch = build_batch("a", "b", "c", events=early)
+        assert store.put(Batch(BUILDS, known, batch.payload)) == Verdict(3)
+        assert (store.stats(BUILDS).rows, store.stats(BUILDS).ahead_rows) == (3, 2)
+        assert "host" not in next(iter(store.query("SELECT * FROM contract.builds")))
+        store.apply(build_spec(version="newer"))
+        rows = store.query("SELECT name, NULLIF(host, '') AS host FROM contract.builds ORDER BY 1")
+        assert [(row["name"], row["host"]) for row in rows] == [
+            ("a", "h1"), ("b", None), ("c", "h3"),
+        ]  # fmt: skip
+        assert (store.stats(BUILDS).rows, store.stats(BUILDS).ahead_rows) == (3, 0)
+        assert store.put(batch).duplicates == 3
 
     def test_a_stale_version_is_refused(self, store: Store) -> None:
         store.apply(build_spec(version="newer"))

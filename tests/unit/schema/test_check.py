@@ -168,31 +168,53 @@ def test_proto2_is_judged_for_required_fields_and_text():
 UNKNOWN = encode_varint(99 << 3) + b"\x05"
 
 
+def test_an_event_of_which_no_field_is_known_is_told_unless_the_sender_is_known():
+    assert judge(UNKNOWN, known=False) == (Reason.UNKNOWN_FIELD, "")
+    assert judge(UNKNOWN, known=True) is None
+    assert judge(UNKNOWN + built(u=1), known=False) is None
+    (found,) = EventCheck(message_type(BODY)).problems([UNKNOWN], known_schema=False)
+    assert "99" in found[1].message
+    assert "apply the newer .proto to this one, then replay" in found[1].message
+
+
+STAMPS = f"message M {{ {G}.Timestamp a = 1; {G}.Timestamp b = 2; In in = 3; }} message In {{}}"
+
+
+def stamp(number: int, seconds: int, nanos: int = 0) -> bytes:
+    fields = {"seconds": seconds, "nanos": nanos}
+    inner = message_type(STAMPS).cls(a=fields).a.SerializeToString()
+    return bytes_field(number, inner)
+
+
+@pytest.mark.parametrize("place", [0, 1, 511, 512, 999])
 @pytest.mark.parametrize(
-    ("event", "path"),
+    "bad",
+    [stamp(1, LONG - 1), stamp(2, -LONG), stamp(2, 0, -1), stamp(1, 5, 10**9), b"\x0a\x05\x08"],
+)
+def test_one_bad_event_among_many_good_ones_is_found_at_its_place(place: int, bad: bytes):
+    """Such a type is judged by merging events into one message; none may hide another."""
+    check = EventCheck(message_type(STAMPS))
+    assert check._timestamps == ("a", "b")
+    good = [stamp(1, 7, 7) + stamp(2, 8), b"", stamp(2, 9), stamp(1, 0, 999_999_999)]
+    events = (good * 250)[:1000]
+    assert check.problems(events, known_schema=True) == []
+    events[place] = bad
+    assert [index for index, _ in check.problems(events, known_schema=True)] == [place]
+
+
+@pytest.mark.parametrize(
+    "body",
     [
-        (UNKNOWN, ""),
-        (bytes_field(5, UNKNOWN), "in"),
-        (bytes_field(6, b"") + bytes_field(6, UNKNOWN), "ins[1]"),
-        (bytes_field(7, bytes_field(1, b"k") + bytes_field(2, UNKNOWN)), 'named["k"]'),
-        (bytes_field(13, bytes_field(13, UNKNOWN)), "deep.deep"),
-        # In another wire type than a number.
-        (encode_varint(99 << 3 | 5) + b"\0\0\0\0", ""),
+        f"message M {{ oneof x {{ {G}.Timestamp a = 1; {G}.Timestamp b = 2; }} }}",
+        f"message M {{ repeated {G}.Timestamp a = 1; }}",
+        f"message M {{ {G}.Timestamp a = 1; uint64 u = 2; }}",
+        f"message M {{ In in = 1; {G}.Timestamp a = 2; }} message In {{ {G}.Timestamp a = 1; }}",
     ],
 )
-def test_fields_that_the_schema_lacks_are_told_when_the_sender_may_be_newer(
-    event: bytes, path: str
-):
-    assert judge(event, known=False) == (Reason.UNKNOWN_FIELD, path)
-    assert judge(event, known=True) is None
-    (found,) = EventCheck(message_type(BODY)).problems([event], known_schema=False)
-    assert "99" in found[1].message
-    assert "apply the newer .proto to the table, then replay" in found[1].message
-
-
-def test_a_closed_enum_without_the_number_is_told_as_unknown():
-    body = "message M { optional E e = 1; } enum E { A = 1; }"
-    assert judge(b"\x08\x07", known=False, body=body, syntax=PROTO2) == (Reason.UNKNOWN_FIELD, "")
+def test_where_merging_could_hide_something_each_event_is_parsed_alone(body: str):
+    check = EventCheck(message_type(body))
+    assert check._timestamps is None
+    assert [i for i, _ in check.problems([b""] * 9 + [b"\xff"], known_schema=True)] == [9]
 
 
 def test_several_problems_stand_in_order_and_good_events_are_left_out():

@@ -86,7 +86,12 @@ def test_health_says_what_the_store_promises(client, store):
     assert client.get("/healthz").json() == {
         "status": "ok",
         "tables": 1,
-        "features": {"durable": False, "dedup_window_seconds": "Infinity", "quarantines": True},
+        "features": {
+            "durable": False,
+            "dedup_window_seconds": "Infinity",
+            "quarantines": True,
+            "keeps_unknown_fields": False,
+        },
     }
     store.error = UnavailableError("the disk is gone")
     answer = client.get("/healthz")
