@@ -9,7 +9,7 @@ a program that sends to a server needs no store's packages.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from eventmill.base.errors import StoreBusyError, UsageError
 from eventmill.base.patience import call_patiently
@@ -24,16 +24,22 @@ BUSY_WAIT_SECONDS = 10.0
 
 
 def connect(
-    address: str | None = None, *, key: str | None = None, settings: Settings | None = None
+    address: str | None = None,
+    *,
+    key: str | None = None,
+    compression: Literal["zstd"] | None = None,
+    settings: Settings | None = None,
 ) -> Sink:
     """Return the sink at ``address``, for an uploader to put batches into.
 
     Nothing is sent yet, and a server need not be up. With a data folder, a server that runs on
-    the folder is used; otherwise this process becomes the folder's writer until ``close``.
+    the folder is used; otherwise this process becomes the folder's writer until ``close``, and
+    makes the folder when it is missing, so that a service may start before its tables are there.
 
     Args:
         address: ``http://host:port``, ``https://...`` or a folder; None: as in the settings.
         key: credential for the server; None: as in the settings (``EVENTMILL_KEY``).
+        compression: of batches on their way to a server; None: none.
         settings: None: read from the environment and the configuration files.
 
     Raises:
@@ -49,8 +55,9 @@ def connect(
             address,
             key=key or settings.client.key,
             timeout_seconds=settings.client.timeout_seconds,
+            compression=compression,
         )
-    return open_store(address, key=key, settings=settings)
+    return open_store(address, key=key, create=True, settings=settings)
 
 
 def open_store(
@@ -58,6 +65,7 @@ def open_store(
     *,
     key: str | None = None,
     writer: bool = True,
+    create: bool = False,
     settings: Settings | None = None,
 ) -> Store:
     """Open the store at ``address``: tables, queries, and putting events.
@@ -65,20 +73,26 @@ def open_store(
     Args:
         address: ``http://host:port``, ``https://...`` or a folder; None: as in the settings.
         key: credential for the server; None: as in the settings (``EVENTMILL_KEY``).
-        writer: False opens a folder for reading alone, beside any writer; the folder must
-            exist. Of no meaning with a server.
+        writer: False opens a folder for reading alone, beside any writer. Of no meaning with a
+            server.
+        create: make a store where ``address`` names none yet, instead of raising. The address
+            of the settings is made in any case, except for reading.
         settings: None: read from the environment and the configuration files.
 
     Raises:
-        UsageError: the address is none of these, or a folder to read does not exist.
+        UsageError: the address is none of these, or there is no store in the folder.
         StoreBusyError: another process held the folder for ten seconds.
     """
     settings = settings or load_settings().settings
+    # Written down once for all programs, the settings' address is no slip of the pen.
+    create = create or address is None
     address = address or settings.client.store
     if is_server(address):
         return _server_store(address, key, settings)
+    if not (writer and create):
+        require_store(address)
     if not writer:
-        return _local_reader(address, settings)
+        return _folder_reader(address, settings)
     return call_patiently(
         lambda: _folder_writer(address, key, settings),
         retry_on=StoreBusyError,
@@ -103,6 +117,23 @@ def is_server(address: str) -> bool:
     )
 
 
+def require_store(address: str) -> None:
+    """Make sure that ``address`` is a server's, or a folder that holds a store.
+
+    Raises:
+        UsageError: it is neither; the message says what makes a store there.
+    """
+    if is_server(address):
+        return
+    from eventmill.store.local.layout import Layout
+
+    if not os.path.exists(Layout.at(address).database):
+        raise UsageError(
+            f"there is no store at {address!r}: --store or EVENTMILL_STORE names another folder;"
+            " `eventmill table apply`, or open_store with create=True, makes a store there"
+        )
+
+
 def _server_store(url: str, key: str | None, settings: Settings) -> Store:
     from eventmill.client.http_store import HttpStore
 
@@ -111,14 +142,9 @@ def _server_store(url: str, key: str | None, settings: Settings) -> Store:
     )
 
 
-def _local_reader(path: str, settings: Settings) -> Store:
+def _folder_reader(path: str, settings: Settings) -> Store:
     from eventmill.store.local.store import LocalStore
 
-    if not os.path.isdir(path):
-        raise UsageError(
-            f"there is no store at {path!r}; `eventmill table apply` makes one there, --store or"
-            " EVENTMILL_STORE names another"
-        )
     return LocalStore.open(path, options=settings.store, writer=False)
 
 

@@ -35,16 +35,18 @@ class Invocation:
         return self.loaded.settings
 
     @contextmanager
-    def store(self, *, writer: bool) -> Iterator[Store]:
+    def store(self, *, writer: bool, create: bool = False) -> Iterator[Store]:
         """Open the store that the settings name, and close it at the end.
 
         Args:
             writer: whether the command changes anything; a folder is then taken for writing,
                 or reached through the server that runs on it.
+            create: make a store in a folder that has none, instead of raising.
         """
         from eventmill.address import open_store  # brings the engines; --help does without
 
-        store = open_store(writer=writer, settings=self.settings)
+        settings = self.settings
+        store = open_store(settings.client.store, writer=writer, create=create, settings=settings)
         try:
             yield store
         finally:

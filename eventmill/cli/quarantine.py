@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,11 +62,22 @@ def list_events(
     form: str | None,
     output: str | None,
 ) -> None:
-    """List rejected events, newest first."""
-    params = {"table": str(TableId.parse(name)) if name else "", "reason": reason or ""}
+    """List rejected events, newest first.
+
+    On a terminal each has two lines, the second cut to its width; `quarantine show` shows an
+    event whole.
+    """
+    table = TableId.parse(name) if name else None
+    params = {"table": str(table or ""), "reason": reason or ""}
     with invocation.store(writer=False) as store:
         rows = store.query(_LIST.format(limit=limit), params, row_limit=None)
-    write_result(rows, form=chosen_format(form, output), output=output)
+        if table is not None and not len(rows):
+            store.describe(table)  # a name that nothing has is an error, not an empty list
+    chosen = chosen_format(form, output)
+    if chosen is Format.TABLE and output is None:
+        _print_list(rows)
+    else:
+        write_result(rows, form=chosen, output=output)
 
 
 @quarantine.command()
@@ -155,6 +166,25 @@ def _protobuf_text(descriptor_set: bytes, message: str, payload: bytes) -> str |
     except (DecodeError, SchemaError):
         return None
     return text_format.MessageToString(event, as_utf8=True, print_unknown_fields=True)
+
+
+def _print_list(rows: Iterable[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for row in rows:
+        # Not cut: the insert ID is what `quarantine show` asks for.
+        moment = f"{row['quarantined_at']:%Y-%m-%d %H:%M:%S}Z"
+        head = Text.assemble(
+            (moment, "dim"), "  ", visible(row["table"]), "  ", (visible(row["insert_id"]), "bold")
+        )
+        console.print(head, soft_wrap=True)
+        at = f"{row['field']}: " if row["field"] else ""
+        # One line, whatever the message holds.
+        told = " ".join(visible(f"{at}{row['message']}").split())
+        why = Text.assemble("  ", (row["reason"], "red"), "  ", told)
+        console.print(why, no_wrap=True, overflow="ellipsis")
 
 
 def _print_facts(facts: Mapping[str, Any]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import click
 
 from eventmill import __version__
+from eventmill.address import require_store
+from eventmill.base.clock import SYSTEM_CLOCK
 from eventmill.base.errors import UsageError
 from eventmill.base.patience import call_patiently
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
@@ -23,6 +26,8 @@ from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.verdict import Rejection, Verdict
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from eventmill.store.port import Store
     from eventmill.wire.batch import Batch
 
@@ -47,7 +52,13 @@ class SendCounts:
     rejected: int = 0
     rejected_by_reason: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[int, Rejection]] = field(default_factory=list)
-    """The first few rejections, each with the number of its event in the input, from 1."""
+    """The first few rejections, each with the number of its line in the input, from 1."""
+    began: float = field(default_factory=SYSTEM_CLOCK.monotonic)
+
+    @property
+    def events_a_second(self) -> float:
+        """How fast it has gone so far."""
+        return self.sent / max(SYSTEM_CLOCK.monotonic() - self.began, 1e-9)
 
 
 @click.command()
@@ -68,9 +79,12 @@ def send(invocation: Invocation, name: str, file: str, insert_id_field: str | No
     and the rest goes on. Prints the counts as one JSON object; exits with 3 when some were
     rejected.
 
-    Without --insert-id-field, sending a file again stores its events again.
+    Without --insert-id-field, sending a file again stores its events again, and quarantines its
+    bad lines again. With it, each event is kept once: a bad line whose insert ID cannot be read
+    is known again by its number and its text.
     """
     table_id = TableId.parse(name)
+    require_store(invocation.settings.client.store)
     with _opened(file) as lines, invocation.store(writer=True) as store:
         sender = Sender(store, store.describe(table_id), insert_id_field)
         try:
@@ -116,15 +130,20 @@ class Sender:
             InsertIdSource(),
             insert_id_field=insert_id_field,
             client=_CLIENT,
+            name_refused=self._name_refused if insert_id_field is not None else None,
         )
+        self._line_number = 0
         self._lines: list[bytes] = []
+        self._numbers: list[int] = []
         self._bytes = 0
 
     def add(self, line: bytes) -> None:
-        """Take one line; may put a group of them."""
+        """Take the next line, which may be blank; may put a group of them."""
+        self._line_number += 1
         if not line.strip():
             return
         self._lines.append(line.rstrip(b"\n"))
+        self._numbers.append(self._line_number)
         self._bytes += len(line)
         if len(self._lines) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
             self.flush()
@@ -133,11 +152,17 @@ class Sender:
         """Put what was added and not put yet."""
         if not self._lines:
             return
-        judged = self._reader.read(b"\n".join(self._lines), is_lines=True)
-        self._lines, self._bytes = [], 0
+        body, numbers = b"\n".join(self._lines), self._numbers
+        judged = self._reader.read(body, is_lines=True, at_start=False)
+        self._lines, self._numbers, self._bytes = [], [], 0
         if judged.refused:
             self._patiently(lambda: self._store.quarantine(judged.refused))
-        self._count(judged.verdict([self._put(batch) for batch in judged.batches()]))
+        self._count(judged.verdict([self._put(batch) for batch in judged.batches()]), numbers)
+
+    def _name_refused(self, index: int, text: bytes) -> bytes:
+        # The number keeps equal lines of one file apart, and costs no memory of earlier ones.
+        digest = hashlib.sha256(text).hexdigest()[:16]
+        return f"line-{self._numbers[index]}-{digest}".encode()
 
     def _put(self, batch: Batch) -> Verdict:
         return self._patiently(lambda: self._store.put(batch))
@@ -145,12 +170,12 @@ class Sender:
     def _patiently(self, call: Callable[[], _T]) -> _T:
         return call_patiently(call, wait_seconds=self._patience_seconds)
 
-    def _count(self, verdict: Verdict) -> None:
+    def _count(self, verdict: Verdict, line_numbers: Sequence[int]) -> None:
         counts = self.counts
         for rejection in verdict.rejected:
             counts.rejected_by_reason[str(rejection.reason)] += 1
             if len(counts.examples) < _TOLD_MAX:
-                counts.examples.append((counts.sent + rejection.index + 1, rejection))
+                counts.examples.append((line_numbers[rejection.index], rejection))
         counts.sent += verdict.count
         counts.accepted += verdict.accepted
         counts.duplicates += verdict.duplicates
@@ -178,13 +203,17 @@ def read_lines(file: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of ``file``; of one over ``LINE_BYTES_MAX``, its beginning alone.
 
     Such a line is far over the limit of an event, so it ends in quarantine; and one that never
-    ends cannot fill the memory.
+    ends cannot fill the memory. A byte order mark at the start of the file is left out.
     """
+    from eventmill.wire.json_events import without_bom  # brings orjson; --help does without
+
+    is_first = True
     while line := file.readline(LINE_BYTES_MAX):
         if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
             while (rest := file.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
                 pass
-        yield line
+        yield without_bom(line) if is_first else line
+        is_first = False
 
 
 @contextmanager
@@ -196,16 +225,17 @@ def _followed(file: BinaryIO, counts: SendCounts) -> Iterator[Iterator[bytes]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
+    size = _size(file)
+    columns: list[str | ProgressColumn] = [
         TextColumn("{task.fields[counts].sent:,} events"),
-        BarColumn(),
+        TextColumn("{task.fields[counts].events_a_second:,.0f}/s"),
         TextColumn("{task.fields[counts].rejected:,} rejected"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    ]
+    if size is not None:
+        columns += [BarColumn(), TextColumn("remaining"), TimeRemainingColumn(compact=True)]
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     with bar:
-        task = bar.add_task("send", total=_size(file), counts=counts)
+        task = bar.add_task("send", total=size, counts=counts)
 
         def lines() -> Iterator[bytes]:
             for line in read_lines(file):
@@ -224,7 +254,7 @@ def _tell(counts: SendCounts) -> None:
     """Print the counts on stdout, and the first rejections on stderr."""
     for number, rejection in counts.examples:
         at = f", field {rejection.field}" if rejection.field else ""
-        click.echo(f"event {number}{at}: {rejection.reason}: {rejection.message}", err=True)
+        click.echo(f"line {number}{at}: {rejection.reason}: {rejection.message}", err=True)
     if counts.rejected > len(counts.examples):
         click.echo(f"and {counts.rejected - len(counts.examples):,} more", err=True)
     if counts.rejected:

@@ -87,7 +87,7 @@ def apply(
     if check:
         return EXIT_WOULD_CHANGE
     _ask(yes)
-    with invocation.store(writer=True) as store:
+    with invocation.store(writer=True, create=True) as store:
         done = store.apply(spec, expected_version=live.version if live else 0)
     click.echo(f"{done.id} is now at version {done.version}", err=True)
     return 0

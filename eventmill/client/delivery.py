@@ -1,20 +1,30 @@
-"""Bringing one staged batch to its sink, however long that takes: the sender's own judgement.
+"""Bringing taken events to their sink, however long that takes: the sender's own judgement.
 
-Owned by a ``BatchUploader`` and called by its one background thread.
+Owned by a ``BatchUploader`` and called by its background threads.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from eventmill.base.errors import EventmillError, PermanentError, TransientError
-from eventmill.client.encode import EventEncoder, Row, quarantined_row
+from eventmill.base.clock import Clock
+from eventmill.base.errors import (
+    AccessError,
+    BatchError,
+    EventmillError,
+    PermanentError,
+    TableNotFoundError,
+    TransientError,
+    UnavailableError,
+)
+from eventmill.client.encode import EventEncoder
 from eventmill.client.retry import Retry
-from eventmill.client.staging import StagedEvent
+from eventmill.client.spool.spool import Taken
 from eventmill.client.tally import RareLog
 from eventmill.schema.problem import EventProblem
 from eventmill.schema.table import TableId
@@ -36,11 +46,13 @@ class UndeliveredEvent:
     payload: bytes
     """The encoded message; or JSON, of a dict whose table's schema never became known."""
     is_json: bool
+    fingerprint: str = ""
+    """Of the message type that encoded it; empty for JSON."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one staged batch."""
+    """What became of taken events."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     refused_count: int = 0
@@ -50,8 +62,15 @@ class Outcome:
     """Why they were not delivered; of no meaning when all were."""
 
 
+Pause = Callable[[float], bool]
+"""Waits so many seconds before the next attempt; answers False to give up."""
+
+
 class Delivery:
-    """Encodes what is still to be encoded, puts, and tries again while only time is wanting."""
+    """Encodes what is still to be encoded, puts, and tries again while only time is wanting.
+
+    Safe from several threads.
+    """
 
     def __init__(
         self,
@@ -59,29 +78,47 @@ class Delivery:
         encoder: EventEncoder,
         log: RareLog,
         retry: Retry,
+        clock: Clock,
         *,
         table: TableId,
         request_timeout_seconds: float,
+        waits_for_people: bool,
     ) -> None:
+        """Prepare.
+
+        Args:
+            sink: where events go.
+            encoder: of the uploader.
+            log: tells why events wait.
+            retry: the pauses.
+            clock: measures attempts.
+            table: of all events.
+            request_timeout_seconds: for one attempt at one batch.
+            waits_for_people: whether events wait while the table does not exist or the key is
+                not allowed, which somebody can mend; else they are undelivered.
+        """
         self._sink = sink
         self._encoder = encoder
         self._log = log
         self._retry = retry
         self._table = table
         self._request_timeout_seconds = request_timeout_seconds
+        self._waits_for_people = waits_for_people
+        self._clock = clock
+        self.begin_empty()
+
+    def begin_empty(self) -> None:
+        """Count from 0: at the start, and in a forked child."""
+        self._lock = threading.Lock()
         self.retried = 0
-        """Attempts that had to be made again."""
+        """Attempts that were made again."""
+        self.send_seconds = 0.0
+        """Time that attempts to put took together."""
         self.last_error: EventmillError | None = None
         """Why the latest attempt failed; None when it did not."""
 
-    def deliver(
-        self, staged: Sequence[StagedEvent], pause: Callable[[float], bool]
-    ) -> Outcome | None:
-        """Bring ``staged`` to the sink.
-
-        Args:
-            staged: events of one fingerprint, in order.
-            pause: waits so many seconds before the next attempt; answers False to give up.
+    def deliver(self, taken: Taken, pause: Pause) -> Outcome | None:
+        """Bring ``taken`` to the sink.
 
         Returns:
             What became of each event; None when ``pause`` said to give up, and then any of them
@@ -90,94 +127,132 @@ class Delivery:
         outcome = Outcome()
         try:
             try:
-                ids, events, fingerprint = self._encoded(staged, outcome, pause)
+                ids, events, fingerprint = self._encoded(taken, outcome, pause)
             except PermanentError as error:
                 outcome.error = error
-                outcome.undelivered = [undelivered_of(event) for event in staged]
+                outcome.undelivered = undelivered_of(taken)
                 return outcome
             for part in cut(ids, events):
-                self._put_part(
-                    Batch.build(
-                        self._table,
-                        fingerprint,
-                        ids[part.start : part.stop],
-                        events[part.start : part.stop],
-                    ),
-                    outcome,
-                    pause,
-                )
+                places = slice(part.start, part.stop)
+                self._put(fingerprint, ids[places], events[places], outcome, pause)
         except TransientError:  # the one that ``pause`` said to leave at
             return None
         return outcome
 
-    def _put_part(self, batch: Batch, outcome: Outcome, pause: Callable[[float], bool]) -> None:
+    def _put(
+        self,
+        fingerprint: str,
+        ids: Sequence[bytes],
+        events: Sequence[bytes],
+        outcome: Outcome,
+        pause: Pause,
+    ) -> None:
+        batch = Batch.build(self._table, fingerprint, ids, events)
         seconds = self._request_timeout_seconds
         try:
-            outcome.verdicts.append(
-                self._until_told(lambda: self._sink.put(batch, timeout_seconds=seconds), pause)
+            verdict = self._until_told(
+                lambda: self._sink.put(batch, timeout_seconds=seconds), pause
             )
         except PermanentError as error:
+            if isinstance(error, BatchError) and len(events) > 1:
+                # Too large for somebody on the way, or one event that spoils the rest.
+                middle = len(events) // 2
+                self._put(fingerprint, ids[:middle], events[:middle], outcome, pause)
+                self._put(fingerprint, ids[middle:], events[middle:], outcome, pause)
+                return
             outcome.error = error
             outcome.undelivered.extend(
-                UndeliveredEvent(insert_id.decode(), event, False)
-                for insert_id, event in zip(batch.insert_ids, batch.events, strict=True)
+                UndeliveredEvent(insert_id.decode(), event, False, fingerprint)
+                for insert_id, event in zip(ids, events, strict=True)
             )
+        else:
+            outcome.verdicts.append(verdict)
+
+    def _attempt(self, batch: Batch) -> Verdict:
+        began = self._clock.monotonic()
+        try:
+            return self._sink.put(batch, timeout_seconds=self._request_timeout_seconds)
+        finally:
+            with self._lock:
+                self.send_seconds += self._clock.monotonic() - began
 
     def _encoded(
-        self, staged: Sequence[StagedEvent], outcome: Outcome, pause: Callable[[float], bool]
+        self, taken: Taken, outcome: Outcome, pause: Pause
     ) -> tuple[list[bytes], list[bytes], str]:
-        """Return IDs, events and fingerprint; dicts that do not fit go to quarantine."""
-        has_rows = any(not isinstance(event.event, bytes) for event in staged)
-        # A dict waits here because the schema was unknown, or may be out of date.
-        if has_rows or self._encoder.table is None:
+        """Return IDs, events and fingerprint; rows that do not fit go to quarantine."""
+        # A row waits here because the schema was unknown, or may be out of date.
+        if taken.rows or self._encoder.table is None:
             self._until_known(pause)
-        self._encoder.check_own(staged[0].fingerprint)
-        ids: list[bytes] = []
-        events: list[bytes] = []
-        refused: list[tuple[StagedEvent, QuarantinedEvent]] = []
-        for item in staged:
+        self._encoder.check_own(taken.fingerprint)
+        if not taken.rows:
+            return taken.ids, taken.payloads, taken.fingerprint
+        events: list[bytes] = list(taken.payloads)
+        refused: dict[int, QuarantinedEvent] = {}
+        for place in taken.rows:
             try:
-                event = item.event
-                encoded = event if isinstance(event, bytes) else self._encoder.encode_row(event)
+                events[place] = self._encoder.encode_row(json.loads(taken.payloads[place]))
             except EventProblem as problem:
-                kept = quarantined_row(
-                    self._table, item.insert_id, row_of(item), problem, item.fingerprint
+                refused[place] = QuarantinedEvent(
+                    table=self._table,
+                    insert_id=taken.ids[place].decode(),
+                    payload=taken.payloads[place],
+                    is_json=True,
+                    reason=problem.reason,
+                    field=problem.field,
+                    message=problem.message,
+                    client="",
+                    fingerprint=self._encoder.row_fingerprint,
                 )
-                refused.append((item, kept))
-            else:
-                ids.append(item.insert_id)
-                events.append(encoded)
+        kept = range(len(events))
         if refused:
-            self._quarantine(refused, outcome, pause)
-        fingerprint = staged[0].fingerprint or self._encoder.row_fingerprint
-        return ids, events, fingerprint
+            self._quarantine(list(refused.values()), outcome, pause)
+            kept = [place for place in kept if place not in refused]  # type: ignore[assignment]
+        fingerprint = taken.fingerprint or self._encoder.row_fingerprint
+        return [taken.ids[place] for place in kept], [events[place] for place in kept], fingerprint
 
-    def _until_known(self, pause: Callable[[float], bool]) -> None:
-        self._retry.learn(self._encoder, self._sink, self._table, self._waiting(pause))
+    def _until_known(self, pause: Pause) -> None:
+        wait = self._waiting(pause)
+        self._while_people_mend(
+            lambda: self._retry.learn(self._encoder, self._sink, self._table, wait), wait
+        )
         self.last_error = None
 
     def _quarantine(
-        self,
-        refused: Sequence[tuple[StagedEvent, QuarantinedEvent]],
-        outcome: Outcome,
-        pause: Callable[[float], bool],
+        self, refused: Sequence[QuarantinedEvent], outcome: Outcome, pause: Pause
     ) -> None:
         sink = self._sink
         if isinstance(sink, QuarantiningSink):
-            events = [kept for _, kept in refused]
-            self._until_told(lambda: sink.quarantine(events), pause)
+            self._until_told(lambda: sink.quarantine(refused), pause)
             outcome.refused_count += len(refused)
             return
-        outcome.error = PermanentError(f"an event does not fit: {refused[0][1].message}")
-        outcome.undelivered.extend(undelivered_of(item) for item, _ in refused)
+        outcome.error = PermanentError(f"an event does not fit: {refused[0].message}")
+        outcome.undelivered.extend(
+            UndeliveredEvent(event.insert_id, event.payload, True) for event in refused
+        )
 
-    def _until_told(self, call: Callable[[], _T], pause: Callable[[float], bool]) -> _T:
+    def _until_told(self, call: Callable[[], _T], pause: Pause) -> _T:
         """Call until the answer is a value or a PermanentError, or ``pause`` says to give up."""
-        answer = self._retry.until_told(call, self._waiting(pause))
+        wait = self._waiting(pause)
+        answer = self._while_people_mend(lambda: self._retry.until_told(call, wait), wait)
         self.last_error = None
         return answer
 
-    def _waiting(self, pause: Callable[[float], bool]) -> Callable[[float, TransientError], bool]:
+    def _while_people_mend(
+        self, call: Callable[[], _T], wait: Callable[[float, TransientError], bool]
+    ) -> _T:
+        """Call again, in slow steps, while the answer is one that somebody can change."""
+        while True:
+            try:
+                return call()
+            except (TableNotFoundError, AccessError) as error:
+                if not self._waits_for_people:
+                    raise
+                told = UnavailableError(str(error))
+                told.__cause__ = error
+                if not wait(self._retry.cap_seconds, told):
+                    raise told from error
+
+    def _waiting(self, pause: Pause) -> Callable[[float, TransientError], bool]:
         """Return ``pause`` with a word to whoever watches."""
 
         def wait(seconds: float, error: TransientError) -> bool:
@@ -189,22 +264,19 @@ class Delivery:
             )
             if not pause(seconds):
                 return False
-            self.retried += 1
+            with self._lock:
+                self.retried += 1
             return True
 
         return wait
 
 
-def row_of(staged: StagedEvent) -> Row:
-    """Return the dict that was staged before its schema was known."""
-    if not isinstance(staged.event, Mapping):
-        raise TypeError("the event is encoded")
-    return staged.event
-
-
-def undelivered_of(staged: StagedEvent) -> UndeliveredEvent:
-    """Return a staged event in the form in which it is handed back."""
-    if isinstance(staged.event, bytes):
-        return UndeliveredEvent(staged.insert_id.decode(), staged.event, False)
-    payload = json.dumps(dict(staged.event), default=str, skipkeys=True).encode()
-    return UndeliveredEvent(staged.insert_id.decode(), payload, True)
+def undelivered_of(taken: Taken) -> list[UndeliveredEvent]:
+    """Return taken events in the form in which they are handed back."""
+    rows = set(taken.rows)
+    return [
+        UndeliveredEvent(
+            insert_id.decode(), payload, place in rows, "" if place in rows else taken.fingerprint
+        )
+        for place, (insert_id, payload) in enumerate(zip(taken.ids, taken.payloads, strict=True))
+    ]

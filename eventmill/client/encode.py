@@ -137,7 +137,8 @@ def as_events(events: Event | Iterable[Event]) -> list[Event]:
     """Return what an uploader was given as a list: one event, or an iterable of events.
 
     Raises:
-        UsageError: something in it is neither a message nor a dict.
+        UsageError: something in it is neither a message nor a dict; of several, its index is
+            named.
     """
     if isinstance(events, (Message, Mapping)):
         return [events]
@@ -145,9 +146,9 @@ def as_events(events: Event | Iterable[Event]) -> list[Event]:
         listed = list(events)
     except TypeError:
         raise UsageError(_no_event(events)) from None
-    for event in listed:
+    for index, event in enumerate(listed):
         if not isinstance(event, (Message, Mapping)):
-            raise UsageError(_no_event(event))
+            raise UsageError(_no_event(event, index if len(listed) > 1 else None))
     return listed
 
 
@@ -188,10 +189,11 @@ def quarantined_row(
     )
 
 
-def _no_event(given: object) -> str:
+def _no_event(given: object, index: int | None = None) -> str:
+    at = "" if index is None else f"event {index}, counted from 0: "
     return (
-        f"a {type(given).__name__} is no event: give a protobuf message of the table's type or a"
-        " dict, or an iterable of those"
+        f"{at}a {type(given).__name__} is no event: give a protobuf message of the table's type"
+        " or a dict, or an iterable of those"
     )
 
 

@@ -37,7 +37,7 @@ class Retry:
         """
         self._rng = rng
         self._base_seconds = base_seconds
-        self._cap_seconds = cap_seconds
+        self.cap_seconds = cap_seconds
 
     def until_told(
         self, call: Callable[[], _T], wait: Callable[[float, TransientError], bool]
@@ -63,7 +63,7 @@ class Retry:
                     attempt,
                     self._rng,
                     base_seconds=self._base_seconds,
-                    cap_seconds=self._cap_seconds,
+                    cap_seconds=self.cap_seconds,
                 )
                 if not wait(pause, error):
                     raise

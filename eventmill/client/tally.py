@@ -18,30 +18,44 @@ _logger = logging.getLogger("eventmill.client")
 
 @dataclass(frozen=True, slots=True)
 class UploaderStats:
-    """A batch uploader at one moment. At all times::
+    """A batch uploader at one moment. When nothing is being staged or sent::
 
-    staged = accepted + duplicates + rejected + undelivered + dropped["oldest"] + left
+    staged + adopted = accepted + duplicates + rejected + undelivered
+                       + dropped["oldest"] + dropped["damaged"] + left
     """
 
     staged: int
     """Events that ``stage`` took."""
+    adopted: int
+    """Events taken over from processes that had ended."""
     accepted: int
     duplicates: int
     rejected: int
     """Events that the sink refused one by one; they are in its quarantine."""
     retried: int
     """Attempts that were made again, of batches."""
+    batches: int
+    """Batches that something has become of."""
+    in_flight: int
+    """Batches that are being sent."""
     dropped: Mapping[str, int]
-    """By reason: ``newest`` and ``oldest`` of a full queue, ``timeout`` of a blocked stage.
-    ``newest`` and ``timeout`` were never staged."""
+    """By reason: ``oldest`` of a full spool, ``damaged`` on disk; and, never staged, ``newest``
+    of a full spool, ``timeout`` of a blocked stage, ``disk`` that has no space left."""
     undelivered: Mapping[str, int]
-    """By the name of the error: events handed to ``on_undelivered``."""
+    """By the name of the error: events handed to ``on_undelivered`` or kept as dead letters."""
     left: int
-    """Events that nothing has become of yet."""
-    held_bytes: int
-    """What they count against ``queue_bytes_max``."""
+    """Events staged here that nothing has become of yet."""
+    spooled_bytes: int
+    """What the spool takes on disk or, without one, in memory; adopted segments included."""
     oldest_age_seconds: float
     """Age of the oldest event left; 0.0 when none is."""
+    send_seconds: float
+    """Time that all attempts to put took together."""
+
+    @property
+    def acked(self) -> int:
+        """Events that the sink has given a verdict on."""
+        return self.accepted + self.duplicates + self.rejected
 
 
 class Tally:
@@ -51,6 +65,7 @@ class Tally:
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
+        self.batches = 0
         self.dropped: Counter[str] = Counter()
         self.undelivered: Counter[str] = Counter()
 

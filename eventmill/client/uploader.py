@@ -118,7 +118,9 @@ class Uploader:
 
         Args:
             messages: one event or an iterable of events: protobuf messages of the table's type,
-                or dicts of its columns. Any number; cut into batches as the limits ask.
+                or dicts of its columns. Any number; cut into batches as the limits ask. A
+                datetime for a TIMESTAMP must have a time zone; one without is rejected, as
+                nothing tells whether it is local time or UTC.
             timeout_seconds: for everything, retries included; None: the uploader's own limit.
             insert_ids: identity of each event, 1 to 128 characters; None: new ones are made, so
                 that a later ``put`` of the same events stores them again.

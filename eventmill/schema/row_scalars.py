@@ -253,13 +253,19 @@ def _enum_converter(enum: EnumDescriptor) -> Convert:
 
 
 def timestamp_parts(value: DynamicValue) -> tuple[int, int]:
-    """Return seconds and nanoseconds from RFC 3339 text, a datetime (naive: UTC), or a date."""
+    """Return seconds and nanoseconds from RFC 3339 text, an aware datetime, or a date."""
     if isinstance(value, str):
         try:
             return times.timestamp_parts_of_text(value)
         except ValueError as error:
             raise EventProblem(Reason.WRONG_TYPE, "", str(error)) from None
     if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise wrong_type(
+                value,
+                "a moment without its time zone: give datetime.now(UTC), or value.astimezone()"
+                " for this machine's local time",
+            )
         return times.timestamp_parts_of_datetime(value)
     if isinstance(value, date):
         return (value - times.EPOCH_DATE).days * 86_400, 0

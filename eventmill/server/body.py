@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pyarrow as pa
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from eventmill.base.errors import BackPressureError, BatchError, BatchTooLargeError
 from eventmill.base.metrics import Metric, Metrics
+from eventmill.wire.batch import BATCH_BYTES_MAX
 
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _INFLATE_STEP_BYTES = 1 << 16
@@ -74,18 +76,23 @@ async def read_body(request: Request, budget: BodyBudget, *, bytes_max: int) -> 
         taken = announced
         pieces: list[bytes] = []
         received = size = 0
+
+        def add(piece: bytes) -> None:
+            nonlocal size, taken
+            size += len(piece)
+            if size > bytes_max or received > bytes_max:
+                raise _too_large(f"more than {bytes_max:,}", bytes_max)
+            if size > taken:
+                budget.take(size - taken)
+                taken = size
+            pieces.append(piece)
+
         async for raw in request.stream():
             received += len(raw)
             for piece in inflate.steps(raw) if inflate else (raw,):
-                size += len(piece)
-                if size > bytes_max or received > bytes_max:
-                    raise _too_large(f"more than {bytes_max:,}", bytes_max)
-                if size > taken:
-                    budget.take(size - taken)
-                    taken = size
-                pieces.append(piece)
-        if inflate:
-            pieces.append(inflate.finish())
+                add(piece)
+        for piece in inflate.finish() if inflate else ():
+            add(piece)
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         yield Body(content, received)
     finally:
@@ -105,18 +112,20 @@ def _too_large(size: str, bytes_max: int) -> BatchTooLargeError:
     )
 
 
-def _inflater(request: Request) -> _Inflater | None:
+def _inflater(request: Request) -> _Gzip | _Zstd | None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return None
-    if encoding != "gzip":
-        raise HTTPException(
-            415, f"Content-Encoding {encoding!r} is not taken: send gzip, or the body as it is"
-        )
-    return _Inflater()
+    if encoding == "gzip":
+        return _Gzip()
+    if encoding == "zstd":
+        return _Zstd()
+    raise HTTPException(
+        415, f"Content-Encoding {encoding!r} is not taken: send zstd, gzip, or the body as it is"
+    )
 
 
-class _Inflater:
+class _Gzip:
     """Inflates gzip in steps of bounded size, so that a small body cannot fill the memory."""
 
     def __init__(self) -> None:
@@ -131,8 +140,28 @@ class _Inflater:
             raw = self._stream.unconsumed_tail
             yield piece
 
-    def finish(self) -> bytes:
-        rest = self._stream.flush()
+    def finish(self) -> Iterator[bytes]:
+        yield self._stream.flush()
         if not self._stream.eof or self._stream.unused_data:
             raise BatchError("the gzip body is cut short, or more follows after its end")
-        return rest
+
+
+class _Zstd:
+    """Inflates zstd in steps of bounded size, once the compressed body is there whole."""
+
+    def __init__(self) -> None:
+        self._compressed = bytearray()
+
+    def steps(self, raw: bytes) -> Iterator[bytes]:
+        self._compressed += raw
+        if len(self._compressed) > BATCH_BYTES_MAX:
+            raise _too_large(f"more than {BATCH_BYTES_MAX:,}", BATCH_BYTES_MAX)
+        yield b""
+
+    def finish(self) -> Iterator[bytes]:
+        try:
+            stream = pa.CompressedInputStream(pa.BufferReader(bytes(self._compressed)), "zstd")
+            while piece := stream.read(_INFLATE_STEP_BYTES):
+                yield piece
+        except OSError as error:
+            raise BatchError(f"the body is not zstd, or cut short: {error}") from error

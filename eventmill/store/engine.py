@@ -72,7 +72,8 @@ class Engine:
             self._db.execute(f"SET allowed_directories = [{_text(os.path.join(folder, ''))}]")
             self._db.execute(f"SET temp_directory = {_text(os.path.join(folder, '.spill'))}")
         for setting in (
-            "TimeZone = 'UTC'",
+            # GLOBAL: a cursor does not take over what its connection has set for itself.
+            "GLOBAL TimeZone = 'UTC'",
             "enable_external_access = false",
             "python_enable_replacements = false",
             "enable_progress_bar = false",

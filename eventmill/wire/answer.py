@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from eventmill.base.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,11 +53,21 @@ class QueryResult:
         return self._table
 
     def to_pandas(self) -> Any:  # noqa: ANN401 - pandas has no types here
-        """Return the answer as a pandas DataFrame (pandas must be installed)."""
+        """Return the answer as a pandas DataFrame; UsageError when pandas is not installed."""
+        _require("pandas")
         return self._table.to_pandas()
 
     def to_polars(self) -> Any:  # noqa: ANN401 - nor has polars
-        """Return the answer as a polars DataFrame (polars must be installed)."""
+        """Return the answer as a polars DataFrame; UsageError when polars is not installed."""
+        _require("polars")
         import polars  # an optional guest of the caller's
 
         return polars.from_arrow(self._table)
+
+
+def _require(package: str) -> None:
+    if find_spec(package) is None:
+        raise UsageError(
+            f"to_{package}() needs the package {package}: `pip install {package}`, or take the"
+            " rows with to_arrow() or by iterating"
+        )

@@ -11,6 +11,7 @@ The originals of what is refused are kept as text, so that quarantine shows what
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,7 @@ class JsonReader:
         *,
         insert_id_field: str | None,
         client: str,
+        name_refused: Callable[[int, bytes], bytes] | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -93,6 +95,8 @@ class JsonReader:
             insert_id_field: key whose text is the event's insert ID; None: the server makes
                 one, and then a request that is repeated is stored twice.
             client: who sends, by its own word.
+            name_refused: gives an ID, from its index and its text, to an event that is refused
+                and has none that can be read; None: ``insert_ids`` does.
         """
         self._table = table
         self._encode = encode
@@ -100,19 +104,24 @@ class JsonReader:
         self._id_field = insert_id_field
         self._keep_id = any(column.name == insert_id_field for column in table.spec.columns)
         self._client = client
+        self._name_refused = name_refused or self._name_anew
 
-    def read(self, body: bytes, *, is_lines: bool) -> JudgedEvents:
+    def read(self, body: bytes, *, is_lines: bool, at_start: bool = True) -> JudgedEvents:
         """Judge every event in ``body``.
 
         Args:
             body: one JSON object a line; or with ``is_lines`` False an array or one object.
             is_lines: which of them.
+            at_start: whether the input begins with ``body``; a byte order mark there is no part
+                of the first event.
 
         Raises:
             BatchError: no event at all, or the array is not JSON.
             BatchTooLargeError: more events than a batch may have.
         """
         judged = JudgedEvents(self._table, self._client)
+        if at_start:
+            body = without_bom(body)
         for text, row in _lines(body) if is_lines else _items(body):
             if judged.count == BATCH_EVENTS_MAX:
                 raise BatchTooLargeError(
@@ -139,11 +148,15 @@ class JsonReader:
             event = self._encode(row)
             _check_size(len(event))
         except EventProblem as problem:
-            self._refuse(judged, text, insert_id or self._insert_ids.next(), problem)
+            insert_id = insert_id or self._name_refused(judged.count, text)
+            self._refuse(judged, text, insert_id, problem)
             return
         judged.indexes.append(judged.count)
         judged.insert_ids.append(insert_id)
         judged.events.append(event)
+
+    def _name_anew(self, _index: int, _text: bytes) -> bytes:
+        return self._insert_ids.next()
 
     def _insert_id(self, row: dict[str, Any]) -> bytes:
         if self._id_field is None:
@@ -176,6 +189,11 @@ class JsonReader:
         )
 
 
+def without_bom(beginning: bytes) -> bytes:
+    """Return the beginning of an input without UTF-8's byte order mark, if it has one."""
+    return beginning.removeprefix(BOM_UTF8)
+
+
 def _lines(body: bytes) -> Iterator[tuple[bytes, object]]:
     for line in body.split(b"\n"):
         line = line.strip()
@@ -203,7 +221,9 @@ def _parse(text: bytes) -> object:
             raise EventProblem(
                 Reason.INVALID_UTF8, "", f"byte {fault.start} of the line is not UTF-8"
             ) from error
-        raise EventProblem(Reason.MALFORMED_JSON, "", f"not JSON: {error}") from error
+        raise EventProblem(
+            Reason.MALFORMED_JSON, "", f"not JSON: {error.msg}, at character {error.colno}"
+        ) from error
 
 
 def _check_size(size: int) -> None:

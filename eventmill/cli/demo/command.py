@@ -18,6 +18,7 @@ from eventmill.cli.demo.own_tests import checkout
 from eventmill.cli.demo.report import Report
 from eventmill.cli.demo.server import ServerProcess
 from eventmill.cli.output import json_line
+from eventmill.cli.serve import PortNumber
 from eventmill.client.http_store import HttpStore
 from eventmill.store.local.lock import server_url
 
@@ -29,7 +30,7 @@ EXIT_DIFFERENCE = 1
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object of the counts.")
 @click.option("--data", metavar="DIR", help="A new folder for the data [default: a fresh one].")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=0, help="Port [default: a free one]."
+    "--port", type=PortNumber(), metavar="PORT", default=0, help="Port [default: a free one]."
 )
 def demo(once: bool, as_json: bool, data: str | None, port: int) -> int:
     """Run the main job on real data: 336,776 flights.
@@ -46,7 +47,8 @@ def demo(once: bool, as_json: bool, data: str | None, port: int) -> int:
         report.say(f"server at {server.url}, data in {folder}")
         store = HttpStore(server.url, client_name="eventmill-demo")
         try:
-            outcome = DemoJob(store, checkout(), report.step).run()
+            spool_dir = os.path.join(folder, ".spool")
+            outcome = DemoJob(store, checkout(), report.step, spool_dir=spool_dir).run()
         finally:
             store.close()
         seconds = SYSTEM_CLOCK.monotonic() - began

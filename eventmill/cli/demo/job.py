@@ -99,7 +99,12 @@ class DemoJob:
     """Does the work on one fresh store; ``run`` once."""
 
     def __init__(
-        self, store: Store, checkout: str | None, progress: Callable[[str, int, int], None]
+        self,
+        store: Store,
+        checkout: str | None,
+        progress: Callable[[str, int, int], None],
+        *,
+        spool_dir: str | None = None,
     ) -> None:
         """Prepare.
 
@@ -107,10 +112,12 @@ class DemoJob:
             store: of a server, reached over HTTP.
             checkout: root of the checkout, for the results of its own tests; None: there is none.
             progress: told (what, how many are done, of how many).
+            spool_dir: where events wait to be sent; None: memory.
         """
         self._store = store
         self._checkout = checkout
         self._progress = progress
+        self._spool_dir = spool_dir
         self._tables: dict[str, Table] = {}
         self.outcome = Outcome()
 
@@ -155,7 +162,11 @@ class DemoJob:
         path = flights_file()
         again: list[tuple[str, Message]] = []
         with BatchUploader(
-            self._store, table.id, queue_bytes_max=32_000_000, block_timeout_seconds=60.0
+            self._store,
+            table.id,
+            spool_dir=self._spool_dir,
+            durability="process" if self._spool_dir else "memory",
+            block_timeout_seconds=60.0,
         ) as uploader:
             for count, (insert_id, message) in enumerate(read_flights(path, flight), start=1):
                 uploader.stage(message, insert_id)

@@ -1,4 +1,7 @@
-"""The demo's server: a process of its own, as in earnest, and ended whatever happens."""
+"""The demo's server: a process of its own, as in earnest, and ended whatever happens.
+
+Even when the demo is killed: the server's stdin is a pipe that closes with the demo's process.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,15 @@ class ServerProcess:
 
     def __enter__(self) -> ServerProcess:
         command = [sys.executable, "-m", "eventmill", "serve"]
-        command += ["--data", self._folder, "--port", str(self._port)]
+        command += ["--data", self._folder, "--port", str(self._port), "--until-stdin-ends"]
         with open(self._log, "w", encoding="utf-8") as log:
-            self._child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         try:
             self.url = self._greeting(self._child)
         except BaseException:
@@ -62,8 +71,9 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _greeting(self, child: subprocess.Popen[str]) -> str:
         """Return the URL from the server's first line."""

@@ -137,6 +137,11 @@ class LocalStore:
         )
 
     @property
+    def address(self) -> str:
+        """The store's folder; events that wait for one address are not sent to another."""
+        return self._layout.root
+
+    @property
     def path(self) -> str:
         """The store's folder, absolute."""
         return self._layout.root

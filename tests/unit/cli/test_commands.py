@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
+import threading
+from types import SimpleNamespace
 
 import orjson
 import pyarrow.parquet as pq
@@ -15,6 +22,7 @@ from eventmill.cli import send as send_module
 
 GOOD = b'{"item": "tea", "pieces": 2, "sold_at": "2026-01-02T03:04:05Z"}\n'
 BAD = b'{"item": "tea", "pieces": "many"}\n'
+BOM = b"\xef\xbb\xbf"
 
 
 def test_a_table_is_planned_applied_and_then_without_changes(call, proto):
@@ -140,7 +148,7 @@ def test_bad_lines_are_quarantined_and_the_good_ones_stay(shop, lines):
     counts = sent.rows[-1]
     assert (counts["sent"], counts["accepted"], counts["rejected"]) == (4, 2, 2)
     assert counts["rejected_by_reason"] == {"wrong_type": 1, "malformed_json": 1}
-    assert "event 2, field pieces" in sent.err
+    assert "line 2, field pieces: wrong_type" in sent.err
     listed = shop("quarantine", "list", "--reason", "wrong_type").rows
     assert [(row["table"], row["field"]) for row in listed] == [("local.shop.sales", "pieces")]
     shown = shop("quarantine", "show", listed[0]["insert_id"][:8] or "x").rows
@@ -154,6 +162,134 @@ def test_an_insert_id_of_ones_own_is_recognised_again(shop, lines):
     first = shop("send", "shop.sales", path, "--insert-id-field", "id").rows[-1]
     again = shop("send", "shop.sales", path, "--insert-id-field", "id").rows[-1]
     assert (first["accepted"], again["duplicates"]) == (1, 1)
+
+
+@pytest.mark.parametrize("group_rows", [2, 5_000])
+@pytest.mark.parametrize("is_stdin", [False, True])
+def test_rejects_are_named_by_their_line_and_blank_lines_count(
+    shop, lines, monkeypatch, group_rows, is_stdin
+):
+    monkeypatch.setattr(send_module, "BATCH_ROWS", group_rows)
+    path = lines(GOOD, b"\n", b"  \r\n", BAD, GOOD, GOOD, b"\n", b"{torn\n")
+    with open(path, "rb") as file:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=file))
+        sent = shop("send", "shop.sales", "-" if is_stdin else path)
+    told = [line.partition(":")[0] for line in sent.err.splitlines() if line.startswith("line ")]
+    assert told == ["line 4, field pieces", "line 8"]
+
+
+def test_with_insert_ids_a_file_sent_again_is_quarantined_once(shop, lines):
+    nameless = b'{"item": "tea"}\n'
+    path = lines(b'{"id": "a1"}\n', b"{torn\n", nameless, b"\n", nameless)
+    words = ("send", "shop.sales", path, "--insert-id-field", "id")
+    for _ in range(2):
+        assert shop(*words).rows[-1]["rejected"] == 3
+    listed = shop("quarantine", "list").rows
+    assert sorted(row["reason"] for row in listed) == [
+        *("bad_insert_id", "bad_insert_id", "malformed_json"),
+    ]
+    assert sorted(row["insert_id"].split("-")[1] for row in listed) == ["2", "3", "5"]
+
+
+def test_without_insert_ids_bad_lines_are_kept_again_as_good_ones_are(shop, lines):
+    path = lines(GOOD, b"{torn\n")
+    for _ in range(2):
+        assert shop("send", "shop.sales", path).code == 3
+    assert shop("query", "SELECT COUNT(*) AS n FROM shop.sales").rows == [{"n": 2}]
+    assert len(shop("quarantine", "list").rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "accepted", "rejected"),
+    [
+        ((BOM, GOOD, GOOD), 2, 0),
+        ((BOM, b"\n", GOOD), 1, 0),
+        ((GOOD, BOM, GOOD), 1, 1),
+        ((BOM, BOM, GOOD), 0, 1),
+        ((BOM,), 0, 0),
+    ],
+)
+def test_a_byte_order_mark_is_left_out_at_the_very_start(
+    shop, lines, monkeypatch, content, accepted, rejected
+):
+    monkeypatch.setattr(send_module, "BATCH_ROWS", 1)
+    counts = shop("send", "shop.sales", lines(*content)).rows[-1]
+    assert (counts["accepted"], counts["rejected"]) == (accepted, rejected)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_on_a_terminal_a_long_send_shows_how_far_it_is(shop, lines, tmp_path, is_file):
+    path = lines(GOOD * 20_000)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    with open(path, "rb") as content:
+        child = subprocess.Popen(
+            [*(sys.executable, "-m", "eventmill", "send", "shop.sales"), path if is_file else "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        os.close(theirs)
+        shown = threading.Thread(target=lambda: told.append(_read_all(ours)))
+        told: list[str] = []
+        shown.start()
+        out, _ = child.communicate(None if is_file else content.read(), timeout=60)
+    shown.join(30)
+    assert json.loads(out)["accepted"] == 20_000
+    assert re.search(r"[1-9][\d,]*000 events\S* \S*[1-9][\d,]*/s", told[0]), told
+    assert bool(re.search(r"remaining \S*\d\d:\d\d", told[0])) == is_file, told
+
+
+def _read_all(terminal: int) -> str:
+    pieces = []
+    # Linux reports the other end's close as an error, macOS as the end of the file.
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65_536):
+            pieces.append(piece)
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(pieces).decode())
+
+
+def test_in_a_pipe_a_send_shows_no_progress(shop, lines):
+    assert shop("send", "shop.sales", lines(GOOD * 10)).err == ""
+
+
+def test_sending_into_a_folder_without_a_store_makes_none(call, tmp_path):
+    sent = call("send", "shop.sales", "-", "--store", "typo")
+    assert sent.code == 2
+    assert "there is no store at 'typo'" in sent.err
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_quarantine_is_listed_in_two_lines_an_event_of_the_terminals_width(
+    shop, lines, monkeypatch, columns
+):
+    identity = "till-4-2026-01-02-000001"
+    row = {"id": identity, "pieces": "many\n" * 40}
+    shop("send", "shop.sales", lines(orjson.dumps(row), b"\n"), "--insert-id-field", "id")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = shop("quarantine", "list", "--format", "table").out.splitlines()
+    assert len(shown) == 2
+    assert "local.shop.sales" in shown[0]
+    assert shown[0].endswith(f"  {identity}")
+    assert shown[1].startswith("  wrong_type  pieces: 'many")
+    assert len(shown[1]) <= columns
+
+
+def test_quarantine_of_a_table_that_nobody_knows_is_an_error(shop, lines):
+    unknown = shop("quarantine", "list", "--table", "shop.salse")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "local.shop.salse" in unknown.err
+    assert shop("quarantine", "list", "--table", "shop.sales").code == 0
+
+
+def test_quarantine_outlives_its_table(shop, lines):
+    shop("send", "shop.sales", lines(BAD))
+    assert shop("table", "rm", "shop.sales", "--yes").code == 0
+    assert len(shop("quarantine", "list", "--table", "shop.sales").rows) == 1
 
 
 def test_a_long_input_is_sent_in_groups(shop, lines, monkeypatch):
@@ -170,7 +306,7 @@ def test_events_that_are_larger_encoded_than_as_json_are_cut_into_batches(readin
     counts = sent.rows[-1]
     assert (counts["sent"], counts["accepted"], counts["rejected"]) == (16, 15, 1)
     assert counts["rejected_by_reason"] == {"event_too_large": 1}
-    assert "event 11: event_too_large" in sent.err
+    assert "line 11: event_too_large" in sent.err
     answer = readings(
         "query", "SELECT COUNT(*) AS n, SUM(ARRAY_LENGTH(values)) AS v FROM lab.readings"
     )

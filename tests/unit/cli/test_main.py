@@ -133,6 +133,22 @@ def test_a_store_of_an_unknown_scheme_is_a_usage_error(call):
     assert "gopher://x" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("port", "told"),
+    [
+        ("abc", "'--port': 'abc' is not a valid port number"),
+        ("65536", "0<=x<=65535"),
+        ("-1", "0<=x<=65535"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_port_that_is_none_is_told_with_the_flags_name(call, tmp_path, command, port, told):
+    answer = call(command, "--port", port)
+    assert answer.code == 2
+    assert told in answer.err
+    assert not (tmp_path / "eventmill-data").exists()
+
+
 def test_compact_and_serve_want_a_folder(call):
     for command in ("compact", "serve"):
         answer = call(command, "--store", "http://127.0.0.1:1")

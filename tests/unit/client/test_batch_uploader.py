@@ -13,7 +13,8 @@ from eventmill.base.errors import (
     UnavailableError,
     UsageError,
 )
-from eventmill.client.batch_uploader import BatchUploader, _Sender
+from eventmill.client.batch_uploader import BatchUploader
+from eventmill.client.sending import _Worker
 from eventmill.client.tally import RareLog
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table
@@ -51,7 +52,13 @@ def uploader_of(sink):
 class TestSender(ServiceContract):
     @pytest.fixture
     def service(self, uploader_of):
-        return _Sender(uploader_of())
+        return _Worker(uploader_of()._sending, "test")
+
+
+class TestSyncing(ServiceContract):
+    @pytest.fixture
+    def service(self, uploader_of):
+        return uploader_of()._syncing
 
 
 def test_events_arrive_in_order_and_are_counted(uploader_of, sink):
@@ -62,7 +69,7 @@ def test_events_arrive_in_order_and_are_counted(uploader_of, sink):
     parse = build_type().parse
     assert [parse(event).name for event in sink.rows.values()] == [str(n) for n in range(5000)]
     stats = events.stats()
-    assert (stats.staged, stats.accepted, stats.left, stats.held_bytes) == (5000, 5000, 0, 0)
+    assert (stats.staged, stats.accepted, stats.left, stats.in_flight) == (5000, 5000, 0, 0)
     assert stats.oldest_age_seconds == 0.0
     assert sink.quarantined == []
 
@@ -225,7 +232,6 @@ def test_a_callback_that_fails_stops_nothing(uploader_of, sink):
         raise RuntimeError("broken callback")
 
     events = uploader_of(on_undelivered=broken)
-    events._sender._restart_pause_seconds = 0.0
     sink.errors = [TableNotFoundError("gone")]
     events.stage(Build())
     assert events.flush(WAIT) == 0
@@ -245,7 +251,7 @@ def fill(events, sink, name="x" * 900_000):
 
 
 def test_a_full_queue_blocks_until_there_is_room(uploader_of, sink):
-    events = uploader_of(queue_bytes_max=2_000_000, flush_interval_seconds=0.0)
+    events = uploader_of(spool_bytes_max=2_000_000, flush_interval_seconds=0.0)
     fill(events, sink)
     done = threading.Event()
 
@@ -265,7 +271,7 @@ def test_a_full_queue_blocks_until_there_is_room(uploader_of, sink):
 
 def test_a_queue_that_stays_full_is_told_to_the_caller(uploader_of, sink):
     events = uploader_of(
-        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=0.01
+        spool_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=0.01
     )
     fill(events, sink)
     with pytest.raises(BackPressureError, match="full"):
@@ -275,7 +281,7 @@ def test_a_queue_that_stays_full_is_told_to_the_caller(uploader_of, sink):
 
 def test_a_full_queue_can_refuse_the_newest(uploader_of, sink, caplog):
     events = uploader_of(
-        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_newest"
+        spool_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_newest"
     )
     fill(events, sink)
     assert not events.stage(Build(name="y" * 900_000))
@@ -286,7 +292,7 @@ def test_a_full_queue_can_refuse_the_newest(uploader_of, sink, caplog):
 
 def test_a_full_queue_can_drop_the_oldest(uploader_of, sink):
     events = uploader_of(
-        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_oldest"
+        spool_bytes_max=2_000_000, flush_interval_seconds=0.0, on_full="drop_oldest"
     )
     fill(events, sink)
     assert events.stage(Build(name="y" * 900_000), insert_id="newest")
@@ -299,7 +305,7 @@ def test_a_full_queue_can_drop_the_oldest(uploader_of, sink):
 
 def test_a_thread_that_waits_for_room_is_woken_by_close(uploader_of, sink):
     events = uploader_of(
-        queue_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=None
+        spool_bytes_max=2_000_000, flush_interval_seconds=0.0, block_timeout_seconds=None
     )
     fill(events, sink)
     raised = []
@@ -382,7 +388,7 @@ def test_the_end_of_a_with_block_sends_everything(sink):
 
 
 def test_many_threads_may_stage_at_once(uploader_of, sink):
-    events = uploader_of(batch_bytes=2000)
+    events = uploader_of(batch_bytes=2000, in_flight_max=1)
 
     def stage(thread):
         for number in range(300):
@@ -405,20 +411,19 @@ def test_many_threads_may_stage_at_once(uploader_of, sink):
     [
         {"batch_bytes": 0},
         {"batch_bytes": 10_000_000},
-        {"queue_bytes_max": 1000},
+        {"spool_bytes_max": 1000},
         {"on_full": "explode"},
         {"flush_interval_seconds": -1},
         {"request_timeout_seconds": 0},
+        {"in_flight_max": 0},
+        {"durability": "eternal"},
+        {"durability": "memory", "spool_dir": "x"},
+        {"durability": "process"},
     ],
 )
 def test_arguments_that_make_no_sense_are_a_usage_error(sink, options):
     with pytest.raises(UsageError):
         BatchUploader(sink, "contract.builds", **options)
-
-
-def test_an_argument_of_a_later_version_is_not_silently_taken(sink):
-    with pytest.raises(TypeError):
-        BatchUploader(sink, "contract.builds", spool_dir="x")
 
 
 def test_a_cause_is_logged_once_a_minute_with_how_often_it_was_held_back(caplog):

@@ -48,7 +48,7 @@ def test_an_exit_without_close_sends_what_is_left():
 def test_a_fork_sends_the_parents_events_once_and_the_childs_as_well():
     program = """
 events.stage(Build(name='parent'))
-with events._work:  # as another thread may hold it at this moment
+with events._lock:  # as another thread may hold it at this moment
     child = os.fork()
 if not child:
     assert events.stats().staged == 0
@@ -59,8 +59,8 @@ assert os.waitpid(child, 0)[1] == 0
 os.write(1, b"-\\n")
 events.close()
 """
-    program = program.replace("with events._work:", "if events._work.acquire():").replace(
+    program = program.replace("with events._lock:", "if events._lock.acquire():").replace(
         "if not child:\n", "if not child:\n    pass\n"
     )
-    program = program.replace("assert os.waitpid", "events._work.release()\nassert os.waitpid")
+    program = program.replace("assert os.waitpid", "events._lock.release()\nassert os.waitpid")
     assert output_of(program) == ["child", "-", "parent"]

@@ -57,6 +57,12 @@ def test_what_is_no_event_is_a_usage_error_and_nothing_is_sent(uploader, sink, e
     assert sink.batches == []
 
 
+def test_among_several_events_the_one_that_is_none_is_named(uploader, sink):
+    with pytest.raises(UsageError, match=r"event 2, counted from 0: a str is no event"):
+        uploader.put([Build(name="a"), {"name": "b"}, "x"])
+    assert sink.batches == []
+
+
 def test_a_message_of_another_type_is_a_usage_error(uploader, sink):
     from google.protobuf.timestamp_pb2 import Timestamp
 

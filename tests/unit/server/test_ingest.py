@@ -13,6 +13,7 @@ from eventmill.base.errors import (
 )
 from eventmill.base.metrics import Metric
 from eventmill.base.settings import ServerSettings
+from eventmill.client.compression import zstd_compressor
 from eventmill.schema.problem import Reason
 from eventmill.server.app import make_app
 from eventmill.testing.events import build, build_batch, build_type
@@ -123,21 +124,28 @@ def test_no_more_of_an_endless_body_is_read_than_the_limit(store):
     assert len(pieces) == 10
 
 
-def test_a_gzip_body_is_inflated(client, store):
+ENCODINGS = {"gzip": gzip.compress, "zstd": zstd_compressor()}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_compressed_body_is_inflated(client, store, encoding):
     payload = build_batch(*map(str, range(5000))).payload
-    headers = {**BATCH, "Content-Encoding": "gzip"}
-    answer = client.post(EVENTS, content=gzip.compress(payload), headers=headers)
+    headers = {**BATCH, "Content-Encoding": encoding}
+    answer = client.post(EVENTS, content=ENCODINGS[encoding](payload), headers=headers)
     assert answer.json()["accepted"] == 5000
     assert store.batches[0].payload == payload
 
 
-def test_a_small_gzip_body_cannot_fill_the_memory(client):
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_small_compressed_body_cannot_fill_the_memory(client, encoding):
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join(packer.compress(b"\0" * 1_000_000) for _ in range(200)) + packer.flush()
+    if encoding == "zstd":
+        bomb = ENCODINGS["zstd"](b"\0" * 200_000_000)
     assert len(bomb) < 400_000
     tracemalloc.start()
     try:
-        answer = client.post(EVENTS, content=bomb, headers={**BATCH, "Content-Encoding": "gzip"})
+        answer = client.post(EVENTS, content=bomb, headers={**BATCH, "Content-Encoding": encoding})
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -145,10 +153,11 @@ def test_a_small_gzip_body_cannot_fill_the_memory(client):
     assert peak < 3 * BATCH_BYTES_MAX
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b"xx" + b, lambda b: b + b"more"])
-def test_a_damaged_gzip_body_is_answered_with_400(client, store, damage):
-    body = damage(gzip.compress(build_batch("a").payload))
-    answer = client.post(EVENTS, content=body, headers={**BATCH, "Content-Encoding": "gzip"})
+def test_a_damaged_body_is_answered_with_400(client, store, encoding, damage):
+    body = damage(ENCODINGS[encoding](build_batch("a").payload))
+    answer = client.post(EVENTS, content=body, headers={**BATCH, "Content-Encoding": encoding})
     assert (answer.status_code, problem(answer)[0]) == (400, "batch")
     assert store.batches == []
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
+
 import pytest
 
+from eventmill.base.errors import BatchError
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table
 from eventmill.testing.events import build_spec
@@ -52,6 +55,33 @@ def test_verdicts_of_batches_are_given_their_places_in_the_request():
     assert (verdict.count, verdict.accepted) == (16, 12)
     assert verdict.duplicate_indexes == (6, 11)
     assert [r.index for r in verdict.rejected] == [5, 10]
+
+
+@pytest.mark.parametrize("is_lines", [True, False])
+@pytest.mark.parametrize(("at_start", "refused"), [(True, 0), (False, 1)])
+def test_a_byte_order_mark_is_no_part_of_the_first_event(is_lines, at_start, refused):
+    reader = JsonReader(TABLE, grown, InsertIdSource(), insert_id_field=None, client="me")
+    body = BOM_UTF8 + b'{"size": 1}'
+    if is_lines or at_start:
+        judged = reader.read(body, is_lines=is_lines, at_start=at_start)
+        assert (judged.count, len(judged.refused)) == (1, refused)
+        return
+    with pytest.raises(BatchError, match="not JSON"):
+        reader.read(body, is_lines=is_lines, at_start=at_start)
+
+
+def test_who_reads_may_name_what_is_refused_without_an_id_of_its_own():
+    reader = JsonReader(
+        TABLE,
+        grown,
+        InsertIdSource(),
+        insert_id_field="id",
+        client="me",
+        name_refused=lambda index, text: b"%d:%b" % (index, text),
+    )
+    body = b'{"id": "a", "size": 1}\n{torn\n\n{"id": "b", "size": 1000001}\n{"size": 1}'
+    judged = reader.read(body, is_lines=True)
+    assert [event.insert_id for event in judged.refused] == ["1:{torn", "b", '3:{"size": 1}']
 
 
 @pytest.mark.parametrize("size", [1_000_001])

@@ -1,0 +1,6 @@
+"""Staged events until they are acked: segments of records, in files that outlive the process.
+
+Floor by floor: ``record`` is one event as bytes, ``segment`` a file (or a piece of memory) of them,
+``owner`` the folder of one process with its lock and checkpoint, ``spool`` all that one uploader
+has to send.
+"""

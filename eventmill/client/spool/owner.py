@@ -1,0 +1,178 @@
+"""The folder of one process and uploader: who owns it, its segments, how far they are acked.
+
+::
+
+    SPOOL/TABLE/NAME/lock           locked (flock) as long as the owner lives
+                     acked          the checkpoint: segment and offset before which all is acked
+                     0000000001.seg records
+
+A folder whose lock can be had belongs to a process that has ended: it is adopted by whoever
+takes the lock, and removed when everything in it is acked.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+
+from eventmill.client.spool.segment import FileSegment
+
+try:
+    import fcntl
+except ImportError:  # Windows, where there is no spool
+    fcntl = None  # type: ignore[assignment]
+
+_CHECKPOINT = struct.Struct("<IQI")
+_UNFINISHED = ".new-"
+_SUFFIX = ".seg"
+
+
+class OwnerFolder:
+    """A folder whose lock this process holds."""
+
+    def __init__(self, path: str, lock: int) -> None:
+        """Use ``create`` or ``adopt``."""
+        self.path = path
+        self._lock = lock
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._checkpoint = os.open(os.path.join(path, "acked"), flags, 0o600)
+
+    @classmethod
+    def create(cls, parent: str, name: str) -> OwnerFolder:
+        """Make the folder ``name`` below ``parent``, which is made as well, and lock it.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        unfinished = os.path.join(parent, _UNFINISHED + name)
+        os.mkdir(unfinished, 0o700)
+        lock = _lock(os.path.join(unfinished, "lock"), create=True)
+        if lock is None:
+            raise BlockingIOError(f"{unfinished} is locked by another process")
+        # Under its name it is seen by others only with its lock taken.
+        path = os.path.join(parent, name)
+        os.rename(unfinished, path)
+        return cls(path, lock)
+
+    @classmethod
+    def adopt(cls, path: str) -> OwnerFolder | None:
+        """Take over the folder at ``path``; None when its owner lives, or it is gone."""
+        try:
+            lock = _lock(os.path.join(path, "lock"), create=False)
+        except OSError:
+            return None
+        if lock is None:
+            return None
+        if not os.fstat(lock).st_nlink:  # somebody else had it meanwhile, and is done with it
+            os.close(lock)
+            return None
+        return cls(path, lock)
+
+    def add_segment(self, number: int) -> FileSegment:
+        """Make an empty segment; OSError when there is no room for it."""
+        return FileSegment(self._segment(number), number, create=True)
+
+    def segments(self) -> list[FileSegment]:
+        """Open the segments that are here, ascending by number."""
+        return [
+            FileSegment(self._segment(number), number, create=False)
+            for number in segment_numbers(self.path)
+        ]
+
+    def read_checkpoint(self) -> tuple[int, int]:
+        """Return (segment number, offset) before which all is acked; (0, 0) when not known."""
+        return _checkpoint_in(os.pread(self._checkpoint, _CHECKPOINT.size, 0))
+
+    def write_checkpoint(self, number: int, offset: int) -> None:
+        """Note that everything before ``offset`` of segment ``number`` is acked.
+
+        Lost at a power cut, it costs sending some events twice under the same insert IDs.
+        """
+        checksum = zlib.crc32(b"%d %d" % (number, offset))
+        os.pwrite(self._checkpoint, _CHECKPOINT.pack(number, offset, checksum), 0)
+
+    def sync(self) -> None:
+        """Return when the names of the folder's files survive a power cut."""
+        for path in (self.path, os.path.dirname(self.path)):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def release(self) -> None:
+        """Leave the folder as it is, to be adopted; a second call does nothing."""
+        if self._lock >= 0:
+            os.close(self._checkpoint)
+            os.close(self._lock)
+            self._lock = -1
+
+    def remove(self) -> None:
+        """Delete the folder, in which nothing is left to send, and let go of the lock."""
+        if self._lock < 0:
+            return
+        with suppress(OSError):  # what cannot be removed is adopted, found empty, and removed then
+            for number in segment_numbers(self.path):
+                os.unlink(self._segment(number))
+            os.unlink(os.path.join(self.path, "acked"))
+            os.unlink(os.path.join(self.path, "lock"))
+            os.rmdir(self.path)
+        self.release()
+
+    def _segment(self, number: int) -> str:
+        return os.path.join(self.path, f"{number:010d}{_SUFFIX}")
+
+
+def orphans(parent: str) -> Iterator[str]:
+    """Yield the paths of owner folders below ``parent``, those of living owners included."""
+    try:
+        names = sorted(os.listdir(parent))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(parent, name)
+        if not name.startswith(".") and os.path.exists(os.path.join(path, "lock")):
+            yield path
+
+
+def is_locked(path: str) -> bool:
+    """Return whether the owner of the folder at ``path`` lives."""
+    try:
+        lock = _lock(os.path.join(path, "lock"), create=False)
+    except OSError:
+        return False
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def segment_numbers(path: str) -> list[int]:
+    """Return the numbers of the segments in the folder at ``path``, ascending."""
+    stems = (name.removesuffix(_SUFFIX) for name in os.listdir(path) if name.endswith(_SUFFIX))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _checkpoint_in(content: bytes) -> tuple[int, int]:
+    if len(content) < _CHECKPOINT.size:
+        return 0, 0
+    number, offset, checksum = _CHECKPOINT.unpack(content)
+    if zlib.crc32(b"%d %d" % (number, offset)) != checksum:
+        return 0, 0
+    return number, offset
+
+
+def _lock(path: str, *, create: bool) -> int | None:
+    """Open and lock the file at ``path``; None when another process holds it."""
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+    fd = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd

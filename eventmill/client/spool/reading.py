@@ -1,0 +1,35 @@
+"""Reading a stretch of a segment, however large its records are."""
+
+from __future__ import annotations
+
+import json
+
+from eventmill.client.spool.record import BODY_BYTES_MAX, HEAD_BYTES, Records, decode_records
+from eventmill.client.spool.segment import Segment
+
+_SLACK_BYTES = 4096
+_HEADER_BYTES_MAX = 65_536
+
+
+def read_records(segment: Segment, begin: int, end: int, bytes_max: int, count_max: int) -> Records:
+    """Return records between two offsets, at least one event where there is one."""
+    for size in (bytes_max + _SLACK_BYTES, HEAD_BYTES + BODY_BYTES_MAX, end - begin):
+        content = segment.read(begin, min(end - begin, size))
+        is_rest = len(content) >= end - begin
+        records = decode_records(content, count_max=count_max, bytes_max=bytes_max, is_rest=is_rest)
+        if records.end or is_rest:
+            break
+    return records
+
+
+def fingerprint_in(segment: Segment) -> str:
+    """Return the fingerprint of the segment's encoded events; empty when its header is lost."""
+    head = decode_records(
+        segment.read(0, _HEADER_BYTES_MAX), count_max=1, bytes_max=1, is_rest=False
+    ).header
+    if head is None:
+        return ""
+    try:
+        return str(json.loads(head).get("fingerprint", ""))
+    except (ValueError, AttributeError):
+        return ""

@@ -1,0 +1,107 @@
+"""A run of records in one place, a file or memory, that is appended to and read behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Protocol
+
+
+class Segment(Protocol):
+    """Bytes that only grow at their end."""
+
+    number: int
+    size: int
+    """Bytes in it."""
+
+    def append(self, record: bytes) -> None:
+        """Add ``record`` whole, or raise OSError and add nothing."""
+        ...
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most ``size`` bytes from ``start`` on."""
+        ...
+
+    def sync(self) -> None:
+        """Return when what was appended is on stable storage, where there is such a thing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; it stays where it is."""
+        ...
+
+    def remove(self) -> None:
+        """Let go of it and of what it holds."""
+        ...
+
+
+class FileSegment:
+    """A segment that outlives the process: each append is one ``write(2)``."""
+
+    def __init__(self, path: str, number: int, *, create: bool) -> None:
+        """Open the file at ``path``.
+
+        Raises:
+            OSError: it cannot be opened or, with ``create``, exists already.
+        """
+        self.number = number
+        self._path = path
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+        self.size = os.fstat(self._fd).st_size
+
+    def append(self, record: bytes) -> None:
+        """Add ``record``; it survives the end of the process from here on."""
+        written = os.write(self._fd, record)
+        if written != len(record):
+            # Part of it fitted on the disk; the next one must not follow half a record.
+            os.ftruncate(self._fd, self.size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+        self.size += written
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most ``size`` bytes from ``start`` on."""
+        return os.pread(self._fd, size, start)
+
+    def sync(self) -> None:
+        """Return when what was appended survives a power cut."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        os.unlink(self._path)
+
+
+class MemorySegment:
+    """A segment that ends with the process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.size = 0
+        self._content = bytearray()
+
+    def append(self, record: bytes) -> None:
+        """Add ``record``."""
+        self._content += record
+        self.size += len(record)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return at most ``size`` bytes from ``start`` on."""
+        return bytes(self._content[start : start + size])
+
+    def sync(self) -> None:
+        """Return at once: nothing here survives anything."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+    def remove(self) -> None:
+        """Give the memory back."""
+        self._content = bytearray()

@@ -1,0 +1,463 @@
+"""All that one uploader has still to send: its own segments, and those of processes that ended.
+
+Appended to by the threads that stage, read from behind by those that send. Regions of a segment
+that were read follow each other without a gap, so *acked* is: every region up to here is settled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from eventmill.base.clock import Clock
+from eventmill.client.spool.owner import OwnerFolder, orphans
+from eventmill.client.spool.place import SpoolPlace
+from eventmill.client.spool.reading import fingerprint_in, read_records
+from eventmill.client.spool.record import HEADER, Records, encode_record
+from eventmill.client.spool.segment import MemorySegment, Segment
+
+_logger = logging.getLogger("eventmill.client")
+
+FORMAT = 1
+"""Version of the folder's format, in each header."""
+
+
+class SpoolFullError(Exception):
+    """There is no room for a record: by the limit that was set (``quota``), or on the ``disk``."""
+
+    def __init__(self, reason: str, cause: OSError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.cause = cause
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """One segment with how far it was read and acked."""
+
+    owner: _Owner
+    segment: Segment
+    fingerprint: str
+    read_to: int = 0
+    acked_to: int = 0
+    settled: dict[int, int] = field(default_factory=dict)
+    """Regions beyond ``acked_to`` that are settled, end by begin."""
+    is_own: bool = True
+    """Whether this uploader appended to it; False in a segment that was adopted."""
+    events: int = 0
+    """Events appended by this uploader."""
+    events_read: int = 0
+    pins: int = 0
+    """Threads that use the segment outside of the lock: it must not be closed under them."""
+
+
+@dataclass(slots=True, eq=False)
+class _Owner:
+    folder: OwnerFolder | None
+    """None: in memory."""
+    parts: deque[_Part] = field(default_factory=deque)
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """Events handed out to be sent: to be given to ``settle`` when something became of each."""
+
+    ids: list[bytes]
+    payloads: list[bytes]
+    rows: list[int]
+    """Places of those that are JSON."""
+    fingerprint: str
+    staged_at: float
+    """When the first was staged, seconds since 1970."""
+    first: int
+    """Its number among all staged here; -1 for events of a process that has ended."""
+    part: _Part
+    begin: int
+    end: int
+
+
+class Spool:
+    """Staged events in order. Methods that say so want the caller to hold ``lock``."""
+
+    def __init__(self, lock: threading.Lock, clock: Clock, place: SpoolPlace) -> None:
+        """Prepare; nothing is made before the first event.
+
+        Args:
+            lock: guards everything here.
+            clock: says when an event was staged.
+            place: where, and how much.
+        """
+        self.lock = lock
+        self._clock = clock
+        self._folder = place.folder
+        self._name = place.name
+        self._about = place.about
+        self._segment_bytes = place.segment_bytes
+        self._bytes_max = place.bytes_max
+        self._own: _Owner | None = None
+        self._active: _Part | None = None
+        self._adopted: list[_Owner] = []
+        self._next_number = 1
+        self._reading = threading.Lock()
+        self._in_flight: list[Taken] = []
+        self._unsynced: set[_Part] = set()
+        self.staged_count = 0
+        self.read_count = 0
+        """Own events that were handed out or dropped: those from here on wait."""
+        self.synced_count = 0
+        self.adopted_count = 0
+        self.bytes = 0
+        self.unread_bytes = 0
+        self.dropped: Counter[str] = Counter()
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def append(self, record: bytes, fingerprint: str) -> None:
+        """Add one record as the newest; the caller holds the lock.
+
+        Args:
+            record: of one event.
+            fingerprint: of the message type that encoded it; empty for a row.
+
+        Raises:
+            SpoolFullError: it was not added.
+        """
+        size = len(record)
+        if self.bytes + size > self._bytes_max:
+            raise SpoolFullError("quota")
+        try:
+            part = self._active
+            if (
+                part is None
+                or part.segment.size >= self._segment_bytes
+                or (fingerprint and part.fingerprint != fingerprint)
+            ):
+                part = self._roll(fingerprint)
+            part.segment.append(record)
+        except OSError as error:
+            raise SpoolFullError("disk", error) from error
+        part.events += 1
+        self.bytes += size
+        self.unread_bytes += size
+        self.staged_count += 1
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest segment's waiting events; return how many. The caller holds the lock.
+
+        0 when none waits that could be dropped.
+        """
+        for part in list(self._own.parts) if self._own else ():
+            if part.read_to >= part.segment.size or part.pins:
+                continue
+            if part is self._active:
+                self._active = None
+            count = part.events - part.events_read
+            self.read_count += count
+            part.events_read += count
+            self.dropped["oldest"] += count
+            self._pass_over(part, part.segment.size)
+            return count
+        return 0
+
+    def adopt(self) -> int:
+        """Take over what processes that ended have left; return how many bytes."""
+        if self._folder is None:
+            return 0
+        own = self._own.folder.path if self._own and self._own.folder else ""
+        held = {owner.folder.path for owner in self._adopted if owner.folder}
+        size = 0
+        for path in orphans(self._folder):
+            if path == own or path in held:
+                continue
+            try:
+                folder = OwnerFolder.adopt(path)
+            except OSError as error:
+                _logger.warning("%s cannot be taken over: %s", path, error)
+                continue
+            if folder is not None:
+                size += self._take_over(folder)
+        return size
+
+    # -- out --------------------------------------------------------------------------------
+
+    def take(self, *, bytes_max: int, count_max: int) -> Taken | None:
+        """Hand out the oldest events that were not yet; None when there are none.
+
+        Args:
+            bytes_max: of all records together; one event is handed out whatever its size.
+            count_max: events.
+        """
+        with self._reading:
+            while True:
+                with self.lock:
+                    part = self._next_part()
+                    if part is None:
+                        return None
+                    part.pins += 1
+                    begin, end = part.read_to, part.segment.size
+                try:
+                    records = read_records(part.segment, begin, end, bytes_max, count_max)
+                finally:
+                    with self.lock:
+                        part.pins -= 1
+                if records.damaged:
+                    self._keep_damaged(part, begin, records)
+                with self.lock:
+                    taken = self._note(part, begin, end, records)
+                if taken is not None:
+                    return taken
+
+    def settle(self, taken: Taken) -> None:
+        """Note that something has become of every event of ``taken``."""
+        with self.lock:
+            if taken in self._in_flight:
+                self._in_flight.remove(taken)
+            taken.part.settled[taken.begin] = taken.end
+            self._advance(taken.part)
+
+    def left_of_first(self, count: int) -> int:
+        """Return how many of the first ``count`` own events are left; the caller holds the lock."""
+        left = max(0, count - self.read_count)
+        for taken in self._in_flight:
+            if taken.first >= 0:
+                left += max(0, min(count - taken.first, len(taken.ids)))
+        return left
+
+    def oldest_staged_at(self) -> float | None:
+        """Return when the oldest event left was staged, seconds since 1970; None: none is left.
+
+        The caller holds the lock.
+        """
+        times = [taken.staged_at for taken in self._in_flight]
+        part = self._next_part()
+        if part is not None and not times:
+            records = read_records(part.segment, part.read_to, part.segment.size, 1, 1)
+            if records.staged_at is not None:
+                times.append(records.staged_at)
+        return min(times, default=None)
+
+    def left(self) -> list[tuple[bytes, bytes, bool]]:
+        """Return (insert ID, payload, is row) of own events that are not settled."""
+        found = []
+        with self.lock:
+            parts = list(self._own.parts) if self._own else []
+        for part in parts:
+            at = part.acked_to
+            while at < part.segment.size:
+                if at in part.settled:
+                    at = part.settled[at]
+                    continue
+                stop = min((b for b in part.settled if b > at), default=part.segment.size)
+                records = read_records(part.segment, at, stop, 1 << 20, 10_000)
+                rows = set(records.rows)
+                for place, (insert_id, payload) in enumerate(
+                    zip(records.ids, records.payloads, strict=True)
+                ):
+                    found.append((insert_id, payload, place in rows))
+                if not records.end:
+                    break
+                at += records.end
+        return found
+
+    # -- stable storage ---------------------------------------------------------------------
+
+    def sync(self) -> int:
+        """Bring everything staged to stable storage; return how many own events that is.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        with self.lock:
+            target = self.staged_count
+            parts = list(self._unsynced)
+            if self._active is not None and self._active not in parts:
+                parts.append(self._active)
+            self._unsynced.clear()
+            for part in parts:
+                part.pins += 1
+        try:
+            for part in parts:
+                part.segment.sync()
+        except OSError:
+            with self.lock:
+                self._unsynced.update(parts)
+            raise
+        finally:
+            with self.lock:
+                for part in parts:
+                    part.pins -= 1
+                    self._advance(part)
+        with self.lock:
+            self.synced_count = max(self.synced_count, target)
+        return target
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of everything: what is acked is removed, the rest waits to be adopted."""
+        with self.lock:
+            owners = [*self._adopted, *([self._own] if self._own else [])]
+            self._adopted, self._own, self._active = [], None, None
+            self.unread_bytes = 0
+        for owner in owners:
+            is_done = all(part.acked_to >= part.segment.size for part in owner.parts)
+            for part in owner.parts:
+                part.segment.close()
+            if owner.folder is not None:
+                if is_done:
+                    owner.folder.remove()
+                owner.folder.release()
+
+    def abandon(self) -> None:
+        """Close this process's copies of the files: after a fork they are the parent's."""
+        for owner in [*self._adopted, *([self._own] if self._own else [])]:
+            for part in owner.parts:
+                part.segment.close()
+            if owner.folder is not None:
+                owner.folder.release()
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _roll(self, fingerprint: str) -> _Part:
+        """Begin a new segment; OSError when there is no room for it."""
+        if self._own is None:
+            folder = OwnerFolder.create(self._folder, self._name) if self._folder else None
+            self._own = _Owner(folder)
+        number = self._next_number
+        segment: Segment = (
+            self._own.folder.add_segment(number) if self._own.folder else MemorySegment(number)
+        )
+        about = {"format": FORMAT, "fingerprint": fingerprint, **self._about}
+        header = encode_record(HEADER, b"", json.dumps(about).encode(), self._clock.now())
+        try:
+            segment.append(header)
+        except OSError:
+            with suppress(OSError):
+                segment.remove()
+            raise
+        old, self._active = self._active, _Part(self._own, segment, fingerprint)
+        self._next_number += 1
+        self._active.read_to = self._active.acked_to = segment.size
+        self._own.parts.append(self._active)
+        self.bytes += segment.size
+        if old is not None:
+            self._unsynced.add(old)
+            self._advance(old)
+        return self._active
+
+    def _take_over(self, folder: OwnerFolder) -> int:
+        owner = _Owner(folder)
+        number, offset = folder.read_checkpoint()
+        size = 0
+        for segment in folder.segments():
+            begin = offset if segment.number == number else 0
+            if segment.number < number or begin >= segment.size:
+                segment.remove()
+                continue
+            part = _Part(owner, segment, fingerprint_in(segment), begin, begin, is_own=False)
+            owner.parts.append(part)
+            size += segment.size - begin
+        if not owner.parts:
+            folder.remove()
+            return 0
+        with self.lock:
+            self._adopted.append(owner)
+            self.unread_bytes += size
+            self.bytes += sum(part.segment.size for part in owner.parts)
+        _logger.info(
+            "took over %d bytes of events that a process has left in %s", size, folder.path
+        )
+        return size
+
+    def _next_part(self) -> _Part | None:
+        for owner in (*self._adopted, *([self._own] if self._own else [])):
+            for part in owner.parts:
+                if part.read_to < part.segment.size:
+                    return part
+        return None
+
+    def _note(self, part: _Part, begin: int, end: int, records: Records) -> Taken | None:
+        """Take note of what was read from ``begin`` on; the caller holds the lock."""
+        if part.read_to != begin:
+            return None
+        if not records.ids:
+            # Nothing whole: a write that the end of its process broke off, or damage to the end.
+            self._pass_over(part, begin + records.end if records.end else end)
+            return None
+        part.read_to = begin + records.end
+        self.unread_bytes -= records.end
+        count = len(records.ids)
+        first = -1
+        if not part.is_own:
+            self.adopted_count += count
+        else:
+            first = self.read_count
+            self.read_count += count
+            part.events_read += count
+        taken = Taken(
+            records.ids, records.payloads, records.rows, part.fingerprint,
+            records.staged_at or 0.0, first, part, begin, part.read_to,
+        )  # fmt: skip
+        self._in_flight.append(taken)
+        return taken
+
+    def _pass_over(self, part: _Part, end: int) -> None:
+        """Leave out what lies between the read offset and ``end``."""
+        self.unread_bytes -= end - part.read_to
+        part.settled[part.read_to] = end
+        part.read_to = end
+        self._advance(part)
+
+    def _advance(self, part: _Part) -> None:
+        """Move the acked offset on, and remove what is done with; the caller holds the lock."""
+        while part.acked_to in part.settled:
+            part.acked_to = part.settled.pop(part.acked_to)
+        owner = part.owner
+        is_done = part.acked_to >= part.segment.size and part is not self._active
+        if is_done and not part.pins and part in owner.parts:
+            owner.parts.remove(part)
+            self._end_part(part)
+        if owner.parts:
+            if owner.folder is not None:
+                with suppress(OSError):  # a checkpoint behind the truth costs repeats, no more
+                    first = owner.parts[0]
+                    owner.folder.write_checkpoint(first.segment.number, first.acked_to)
+        elif owner is not self._own and owner in self._adopted:
+            self._adopted.remove(owner)
+            if owner.folder is not None:
+                owner.folder.remove()
+
+    def _end_part(self, part: _Part) -> None:
+        if part.is_own and part.events_read < part.events:
+            lost = part.events - part.events_read
+            self.read_count += lost
+            self.dropped["damaged"] += lost
+        self._unsynced.discard(part)
+        self.bytes -= part.segment.size
+        with suppress(OSError):  # what cannot be removed is skipped by the checkpoint
+            part.segment.remove()
+
+    def _keep_damaged(self, part: _Part, begin: int, records: Records) -> None:
+        """Copy stretches that are no record aside, before their segment goes."""
+        for start, stop in records.damaged:
+            content = part.segment.read(begin + start, stop - start)
+            _logger.error(
+                "%d bytes of staged events fail their checksum%s", len(content),
+                f" and are kept in {self._folder}/.damaged" if self._folder else "",
+            )  # fmt: skip
+            if not part.is_own:
+                with self.lock:
+                    self.dropped["damaged"] += 1
+            if self._folder is None:
+                continue
+            with suppress(OSError):
+                folder = os.path.join(self._folder, ".damaged")
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                name = f"{self._name}-{part.segment.number}-{begin + start}.bin"
+                with open(os.path.join(folder, name), "wb") as file:
+                    file.write(content)
