@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from eventmill.client.uploader import PutProgress, Uploader, progress_of
     from eventmill.schema.problem import EventProblem, Reason
     from eventmill.schema.table import TableId
+    from eventmill.store.ensure import ensure_table
     from eventmill.wire.answer import QueryResult
     from eventmill.wire.verdict import Rejection, Verdict
 
@@ -74,6 +75,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "connect",
+    "ensure_table",
     "open_store",
     "progress_of",
 ]
@@ -91,6 +93,7 @@ _HOMES = {
     "UploaderStats": "eventmill.client.tally",
     "Verdict": "eventmill.wire.verdict",
     "connect": "eventmill.address",
+    "ensure_table": "eventmill.store.ensure",
     "open_store": "eventmill.address",
     "progress_of": "eventmill.client.uploader",
 }

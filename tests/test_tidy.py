@@ -25,6 +25,7 @@ FOREIGN_PATHS = re.compile(r"(?<![\w.])/(work|tmp/w)/")
 CATCH_ALL = {
     "cli/main.py",
     "base/service.py",
+    "client/callback.py",
     "local/committer.py",
     "local/compaction.py",
     "server/app.py",

@@ -30,7 +30,7 @@ EXIT_BROKEN_PIPE = 141
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("eventmill.cli.demo.command", "Run the main job on real data: 336,776 flights."),
     "serve": ("eventmill.cli.serve", "Run the server on a data folder."),
-    "table": ("eventmill.cli.table", "Plan, apply, show, list and remove tables."),
+    "table": ("eventmill.cli.table", "Plan, apply, show, list, copy, export and remove tables."),
     "send": ("eventmill.cli.send", "Send NDJSON events into a table."),
     "query": ("eventmill.cli.query", "Answer one GoogleSQL statement."),
     "tail": ("eventmill.cli.tail", "Show the newest events of a table, then live ones."),

@@ -114,6 +114,11 @@ def write_result(result: QueryResult, *, form: Format, output: str | None = None
         _write_pieces(_pieces(result.column_names, json_rows(result), form), output)
 
 
+def write_text(text: str, output: str | None = None) -> None:
+    """Write ``text`` and a newline to stdout or a file; UsageError when it cannot be written."""
+    _write_pieces([f"{text}\n".encode()], output)
+
+
 def json_line(value: object) -> bytes:
     """Return ``value`` as one line of JSON, without the line's end."""
     return orjson.dumps(json_value(value))

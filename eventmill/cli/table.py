@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,16 +13,29 @@ from eventmill.address import is_server
 from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import SchemaConflictError, TableNotFoundError, UsageError
 from eventmill.base.quantity import format_seconds
+from eventmill.base.settings import environment
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
-from eventmill.cli.output import Format, chosen_format, format_options, json_line, write_rows
-from eventmill.cli.table_wish import TableWish, wanted_spec, wish_options
-from eventmill.schema.table import Table, TableId, TableSpec, TableStats
+from eventmill.cli.output import (
+    Format,
+    chosen_format,
+    format_options,
+    json_line,
+    write_rows,
+    write_text,
+)
+from eventmill.cli.table_code import code
+from eventmill.cli.table_copy import copy
+from eventmill.cli.table_export import export
+from eventmill.cli.table_wish import TableWish, wanted_specs, wish_options
+from eventmill.schema.table import Table, TableId, TableStats
 
 if TYPE_CHECKING:
     from eventmill.schema.diff import Plan
     from eventmill.store.port import Store
 
 EXIT_WOULD_CHANGE = 4
+SAVED_KEYS = ("format", "wanted", "checksum")
+"""Of a plan's JSON: what only `table apply --plan` needs."""
 
 _LIST_COLUMNS = ("table", "rows", "log_bytes", "lake_bytes", "newest_event_at", "owner", "version")
 
@@ -30,7 +43,12 @@ _LIST_COLUMNS = ("table", "rows", "log_bytes", "lake_bytes", "newest_event_at", 
 @click.group()
 @store_option
 def table() -> None:
-    """Plan, apply, show, list and remove tables."""
+    """Plan, apply, show, list, copy, export and remove tables."""
+
+
+table.add_command(code)
+table.add_command(copy)
+table.add_command(export)
 
 
 @table.command()
@@ -49,16 +67,22 @@ def plan(
 
     Exits with 1 when the live table does not allow the change.
     """
-    spec = wanted_spec(TableWish(**given), lambda name: _live(invocation, name))
-    found = _plan(_live(invocation, spec.table), spec)
-    _show_plan(found, chosen_format(form, output), output)
-    _refuse(found, spec.table)
+    plans = _plans(invocation, given)
+    _show_plans(plans, chosen_format(form, output), output, is_saved=True)
+    _refuse(plans)
 
 
 @table.command()
 @wish_options
 @click.option("--yes", is_flag=True, help="Do not ask (needed where there is no terminal).")
 @click.option("--check", is_flag=True, help="Change nothing; exit 4 when something would change.")
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    help="Carry out what `table plan -o FILE` has written, if the tables are still as they were;"
+    " - for stdin.",
+)
 @store_option
 @format_options
 @pass_invocation
@@ -67,29 +91,34 @@ def apply(
     /,
     yes: bool,
     check: bool,
+    plan_file: str | None,
     form: str | None,
     output: str | None,
     **given: Any,  # noqa: ANN401 - the options, as click read them
 ) -> int:
-    """Create the table, or change it to what the .proto says.
+    """Create tables, or change them to what the .proto files say.
 
-    Shows the plan first and asks; a change that the live table does not allow is refused with
-    the way out. Applying what is there already changes nothing.
+    Shows the plan first and asks; a change that a live table does not allow is refused with the
+    way out, and then no table is changed. Applying what is there already changes nothing.
     """
-    spec = wanted_spec(TableWish(**given), lambda name: _live(invocation, name))
-    chosen = chosen_format(form, output)
-    live = _live(invocation, spec.table)
-    found = _plan(live, spec)
-    _show_plan(found, chosen, output)
-    _refuse(found, spec.table)
-    if found.is_empty:
+    if plan_file is not None:
+        if any(given.values()):
+            raise UsageError("--plan says everything: give no other option of the table with it")
+        plans = _saved_plans(invocation, plan_file)
+    else:
+        plans = _plans(invocation, given)
+    _show_plans(plans, chosen_format(form, output), output, is_saved=False)
+    _refuse(plans)
+    plans = [found for found in plans if not found.is_empty]
+    if not plans:
         return 0
     if check:
         return EXIT_WOULD_CHANGE
     _ask(yes)
     with invocation.store(writer=True, create=True) as store:
-        done = store.apply(spec, expected_version=live.version if live else 0)
-    click.echo(f"{done.id} is now at version {done.version}", err=True)
+        for found in plans:
+            done = store.apply(found.wanted, expected_version=found.expected_version)
+            click.echo(f"{done.id} is now at version {done.version}", err=True)
     return 0
 
 
@@ -162,24 +191,79 @@ def _live(invocation: Invocation, table_id: TableId) -> Table | None:
             return None
 
 
-def _plan(live: Table | None, wanted: TableSpec) -> Plan:
+def _plans(invocation: Invocation, given: Mapping[str, Any]) -> list[Plan]:
+    """Return one plan a table that the options ask for."""
     from eventmill.schema.diff import plan_change
 
-    return plan_change(live, wanted)
+    live: dict[TableId, Table | None] = {}
+
+    def find(name: TableId) -> Table | None:
+        if name not in live:
+            live[name] = _live(invocation, name)
+        return live[name]
+
+    return [plan_change(find(spec.table), spec) for spec in wanted_specs(TableWish(**given), find)]
 
 
-def _show_plan(found: Plan, form: Format, output: str | None) -> None:
+def _saved_plans(invocation: Invocation, path: str) -> list[Plan]:
+    """Return the plans in a file, made anew on the live tables.
+
+    Raises:
+        SchemaConflictError: a table is not as it was when its plan was made.
+    """
+    from eventmill.schema.diff import plan_change
+    from eventmill.schema.plan_file import read_plans
+
+    plans = []
+    for saved in read_plans(_text_of(path)):
+        live = _live(invocation, saved.wanted.table)
+        version = live.version if live else 0
+        if version != saved.expected_version:
+            raise SchemaConflictError(
+                f"{saved.wanted.table} is at version {version}, the plan was made on version"
+                f" {saved.expected_version}: plan it again"
+            )
+        plans.append(plan_change(live, saved.wanted))
+    return plans
+
+
+def _text_of(path: str) -> str:
+    try:
+        if path == "-":
+            return sys.stdin.read()
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the plan in {path} cannot be read: {error}") from error
+
+
+def _show_plans(plans: Sequence[Plan], form: Format, output: str | None, *, is_saved: bool) -> None:
+    """Write plans for a person or a program, with ``is_saved`` so that they can be read again."""
     if form is Format.TABLE:
-        click.echo(found.to_text())
+        colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in environment()
+        text = "\n\n".join(found.to_text(colour=colour) for found in plans)
+        write_text(text, output)
         return
-    shown: Mapping[str, Any] = found.to_json()
-    write_rows(list(shown), [shown], form=form, output=output)
+    shown: list[Mapping[str, Any]] = [found.to_json() for found in plans]
+    if not is_saved:
+        shown = [{k: v for k, v in one.items() if k not in SAVED_KEYS} for one in shown]
+    write_rows(list(shown[0]), shown, form=form, output=output)
 
 
-def _refuse(found: Plan, table_id: TableId) -> None:
-    if found.refusals:
-        reasons = [f"{r.path or table_id}: {r.reason}; {r.way_out}" for r in found.refusals]
-        raise SchemaConflictError(f"{table_id} is not changed. " + " ".join(reasons))
+def _refuse(plans: Sequence[Plan]) -> None:
+    """Raise SchemaConflictError when any table does not allow its plan."""
+    told = []
+    for found in plans:
+        table = found.wanted.table
+        reasons = [
+            f"{f'{refusal.place}: ' if refusal.place else ''}{refusal.path or table}:"
+            f" {refusal.reason}; {refusal.way_out}"
+            for refusal in found.refusals
+        ]
+        if reasons:
+            told.append(f"{table} is not changed. " + " ".join(reasons))
+    if told:
+        raise SchemaConflictError("\n".join(told))
 
 
 def _ask(yes: bool) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from eventmill.base.errors import UsageError
 from eventmill.base.quantity import parse_seconds
 from eventmill.schema.table import Granularity, Partitioning, Table, TableId, TableSpec
+
+if TYPE_CHECKING:
+    from eventmill.schema.message_type import MessageType
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -21,17 +25,27 @@ class TableWish:
 
     proto: tuple[str, ...]
     import_dirs: tuple[str, ...]
-    message: str
+    message: tuple[str, ...]
     table: str | None
     partition_by: str | None
     partition_type: str | None
     partition_expiration: str | None
     no_partition: bool
     cluster_by: str | None
+    require_partition_filter: bool | None
     description: str | None
     owner: str | None
     label: tuple[str, ...]
     freshness: str | None
+
+    def about_one_table(self) -> dict[str, object]:
+        """Return the flags that say something of one table, each with its value."""
+        return {
+            "--table": self.table,
+            "--partition-by": self.partition_by,
+            "--cluster-by": self.cluster_by,
+            "--description": self.description,
+        }
 
 
 def wish_options(command: _F) -> _F:
@@ -40,9 +54,8 @@ def wish_options(command: _F) -> _F:
         click.option(
             "--proto",
             multiple=True,
-            required=True,
-            metavar="FILE",
-            help="A .proto file; repeatable.",
+            metavar="PATH",
+            help="A .proto file, or a folder of them; repeatable.",
         ),
         click.option(
             "-I",
@@ -53,9 +66,10 @@ def wish_options(command: _F) -> _F:
         ),
         click.option(
             "--message",
-            required=True,
+            multiple=True,
             metavar="PKG.MSG",
-            help="Full name of the table's message type.",
+            help="Full name of the table's message type; repeatable [default: every message in"
+            " the files whose options name a table].",
         ),
         click.option(
             "--table", metavar="P.D.T", help="The table [default: the id that the .proto gives]."
@@ -77,6 +91,11 @@ def wish_options(command: _F) -> _F:
         ),
         click.option("--no-partition", is_flag=True, help="Keep all rows in one partition."),
         click.option("--cluster-by", metavar="COLUMN,...", help="Columns to sort by."),
+        click.option(
+            "--require-partition-filter/--no-require-partition-filter",
+            default=None,
+            help="Refuse queries without a filter on the partition column.",
+        ),
         click.option("--description", help="What the table is for."),
         click.option("--owner", help="Who answers for the table."),
         click.option("--label", multiple=True, metavar="KEY=VALUE", help="Repeatable."),
@@ -91,8 +110,8 @@ def wish_options(command: _F) -> _F:
     return command
 
 
-def wanted_spec(wish: TableWish, find: Callable[[TableId], Table | None]) -> TableSpec:
-    """Compile the .proto and add what the command line says; the command line wins.
+def wanted_specs(wish: TableWish, find: Callable[[TableId], Table | None]) -> list[TableSpec]:
+    """Compile the .proto files and add what the command line says; the command line wins.
 
     What neither says stays as it is on the live table, so that a change of the .proto alone takes
     away no owner, label or promise.
@@ -101,23 +120,79 @@ def wanted_spec(wish: TableWish, find: Callable[[TableId], Table | None]) -> Tab
         wish: the command line.
         find: returns the live table of a name, None when there is none.
 
+    Returns:
+        One definition a table, by name.
+
     Raises:
-        SchemaError: the .proto cannot be used.
+        SchemaError: a .proto cannot be used.
         UsageError: an option makes no sense, or no table is named.
     """
     from eventmill.schema.compile import compile_protos
-    from eventmill.schema.mapping import spec_from_proto
     from eventmill.schema.message_type import MessageType
+    from eventmill.schema.tables_in import messages_of_tables, only_for
+
+    if not wish.proto:
+        raise UsageError("no .proto file is named: give --proto FILE")
+    files = proto_files(wish.proto)
+    descriptor_set = compile_protos(files, wish.import_dirs)
+    messages = wish.message or messages_of_tables(descriptor_set, files)
+    if not messages:
+        raise UsageError(
+            "no message in the files names a table in its options (eventmill.table): give"
+            " --message PKG.MSG, and --table for its name"
+        )
+    given = [flag for flag, value in wish.about_one_table().items() if value]
+    if len(messages) > 1 and given:
+        raise UsageError(
+            f"{', '.join(given)} is about one table, and {len(messages)} are wanted: name one with"
+            " --message, or say it in the options of each .proto"
+        )
+    specs = [
+        _wanted_spec(wish, MessageType.load(only_for(descriptor_set, name), name), find)
+        for name in messages
+    ]
+    names = [spec.table for spec in specs]
+    for spec in specs:
+        if names.count(spec.table) > 1:
+            raise UsageError(f"several messages name the table {spec.table}: give each its own")
+    return sorted(specs, key=lambda spec: spec.table)
+
+
+def proto_files(paths: Sequence[str]) -> list[str]:
+    """Return the .proto files at ``paths``, those below folders included.
+
+    Raises:
+        UsageError: a folder has none.
+    """
+    files: list[str] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        found = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if name.endswith(".proto")
+        ]
+        if not found:
+            raise UsageError(f"there is no .proto file in the folder {path}")
+        files.extend(sorted(found))
+    return files
+
+
+def _wanted_spec(
+    wish: TableWish, message: MessageType, find: Callable[[TableId], Table | None]
+) -> TableSpec:
+    from eventmill.schema.mapping import spec_from_proto
     from eventmill.schema.options import option_conflicts, table_options
 
-    descriptor_set = compile_protos(wish.proto, wish.import_dirs)
-    message = MessageType.load(descriptor_set, wish.message)
     in_file = table_options(message.descriptor)
     name = wish.table or in_file.id
     if name is None:
         raise UsageError(
             f"no table is named: give --table DATASET.TABLE, or an id in the options of"
-            f" {wish.message}"
+            f" {message.full_name}"
         )
     table = TableId.parse(name)
     live = find(table)
@@ -128,7 +203,7 @@ def wanted_spec(wish: TableWish, find: Callable[[TableId], Table | None]) -> Tab
         said = in_file.as_overrides().keys() | overrides.keys()
         kept = {word: getattr(live.spec, word) for word in _KEPT if word not in said}
         overrides = {**kept, **overrides}
-    return spec_from_proto(table, descriptor_set, wish.message, **overrides)
+    return spec_from_proto(table, message.descriptor_set, message.full_name, **overrides)
 
 
 _KEPT = ("clustering", "owner", "labels", "freshness_seconds", "require_partition_filter",
@@ -140,6 +215,8 @@ def _overrides(wish: TableWish, in_file: Partitioning | None) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if wish.cluster_by is not None:
         given["clustering"] = tuple(name.strip() for name in wish.cluster_by.split(",") if name)
+    if wish.require_partition_filter is not None:
+        given["require_partition_filter"] = wish.require_partition_filter
     if wish.description is not None:
         given["description"] = wish.description
     if wish.owner is not None:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import EventmillError, UnavailableError, UsageError
+from eventmill.client.callback import call_back
 from eventmill.client.delivery import Delivery, Outcome, UndeliveredEvent
 from eventmill.client.encode import Event, EventEncoder, as_insert_id
 from eventmill.client.retry import RETRY_BASE_SECONDS, RETRY_CAP_SECONDS, Retry
@@ -30,8 +31,6 @@ from eventmill.schema.table import TableId
 from eventmill.wire.batch import BATCH_BYTES_MAX
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.sink import Sink
-
-_logger = logging.getLogger("eventmill.client")
 
 BATCH_BYTES = 1 << 20
 FLUSH_INTERVAL_SECONDS = 0.2
@@ -189,7 +188,9 @@ class BatchUploader:
         Raises:
             EventProblem: the event does not fit its table, or is too large; names the field.
             BackPressureError: the spool stayed full for ``block_timeout_seconds``.
-            UsageError: it is no event of this table, or the uploader is closed.
+            UnavailableError: too many files are open to make the spool's folder.
+            UsageError: it is no event of this table, the spool's folder cannot be made, or the
+                uploader is closed.
         """
         if isinstance(message, Message):
             kind, event = ENCODED, self._encoder.encode_message(message)
@@ -198,7 +199,8 @@ class BatchUploader:
             is_row, event, fingerprint = encode_row_or_keep(self._encoder, message)
             kind = ROW if is_row else ENCODED
         identity = self._insert_ids.next() if insert_id is None else as_insert_id(insert_id)
-        record = encode_record(kind, identity, event, self._clock.now())
+        salt = self._spool.salt
+        record = encode_record(kind, identity, event, self._clock.now(), salt=salt)
         with self._lock:
             if self._is_closed:
                 raise UsageError("this BatchUploader is closed")
@@ -296,6 +298,7 @@ class BatchUploader:
         with self._lock:
             spool, tally = self._spool, self._tally
             since = None if self._is_closed else spool.oldest_staged_at()
+            is_kept = not self._is_closed or self._place.folder is not None
             return UploaderStats(
                 staged=spool.staged_count,
                 adopted=spool.adopted_count,
@@ -307,7 +310,7 @@ class BatchUploader:
                 in_flight=self._sending.in_flight_count,
                 dropped={**tally.dropped, **spool.dropped},
                 undelivered=dict(tally.undelivered),
-                left=0 if self._is_closed else spool.left_of_first(spool.staged_count),
+                left=spool.left_of_first(spool.staged_count) if is_kept else 0,
                 spooled_bytes=spool.bytes,
                 oldest_age_seconds=0.0 if since is None else max(0.0, self._clock.now() - since),
                 send_seconds=self._delivery.send_seconds,
@@ -357,10 +360,7 @@ class BatchUploader:
                 self._clock.now(),
             )
         if self._on_undelivered is not None:
-            try:
-                self._on_undelivered(events, cause)
-            except Exception:
-                _logger.exception("on_undelivered failed for %d events%s", len(events), kept)
+            call_back("on_undelivered", self._on_undelivered, events, cause)
             return
         lost = "are not taken" if kept else "are lost (on_undelivered would get them)"
         self._log.tell(

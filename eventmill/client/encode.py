@@ -112,7 +112,8 @@ class EventEncoder:
             if self._table is None:
                 raise UsageError(f"the schema of {self._table_id} is not known yet")
             spec = self._table.spec
-            self._rows = RowEncoder(MessageType.load(spec.descriptor_set, spec.message))
+            message_type = MessageType.load(spec.descriptor_set, spec.message)
+            self._rows = RowEncoder(message_type, rules=False)
         return _checked(self._rows.encode(row))
 
     def _adopt(self, message: Message) -> None:

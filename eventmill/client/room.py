@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from eventmill.base.errors import BackPressureError, UsageError
+from eventmill.client.callback import call_back
 from eventmill.client.sending import Sending
 from eventmill.client.spool.spool import Spool, SpoolFullError
 from eventmill.client.tally import RareLog, Tally
-
-_logger = logging.getLogger("eventmill.client")
 
 OnFull: TypeAlias = Literal["block", "drop_newest", "drop_oldest"]
 OnDrop: TypeAlias = Callable[[str, int], None]
@@ -92,10 +91,7 @@ class Room:
         for reason, number in new.items():
             self._log.tell(logging.ERROR, f"dropped {reason}", f"{self._table}: {_WORDS[reason]}")
             if self._when_full.on_drop is not None:
-                try:
-                    self._when_full.on_drop(reason, number)
-                except Exception:
-                    _logger.exception("on_drop failed for %d events: %s", number, reason)
+                call_back("on_drop", self._when_full.on_drop, reason, number)
 
     def _drop_for(self, record: bytes, fingerprint: str, full: SpoolFullError) -> bool:
         while self._spool.drop_oldest():
@@ -118,7 +114,7 @@ class Room:
             if remaining is not None and remaining <= 0:
                 is_disk = full.reason == "disk"
                 self._tally.dropped["disk" if is_disk else "timeout"] += 1
-                why = f"had no space ({full.cause})" if is_disk else "stayed full"
+                why = f"could not grow ({full.cause})" if is_disk else "stayed full"
                 raise BackPressureError(
                     f"the spool of {self._table} {why} for {limit} s; the event was not taken"
                 ) from full

@@ -95,7 +95,8 @@ class Sending:
         if self._spool.unread_bytes >= self._batch_bytes:
             if self._idle_count:
                 self._work.notify()
-            elif len(self._workers) < self._in_flight_max:
+            elif len(self._workers) < self._in_flight_max and self._delivery.last_error is None:
+                # While sending fails, a second thread would only hold a second batch in memory.
                 self._start_worker()
         self._set_wake()
 

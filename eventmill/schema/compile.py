@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from eventmill.base.errors import SchemaError
+from eventmill.schema.rules import RULES_PROTO, rules_proto_set
 
 SHIPPED_PROTOS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "protos")
 """Folder of the .proto files that come with this package; always among the import folders."""
@@ -35,7 +36,8 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
             A file below one of them is known by its path from there, as its importers name it.
             After these, imports are looked for among protobuf's own (``google/protobuf``), in
             an installed googleapis-common-protos (``google/type``, ``google/api``), and in
-            ``SHIPPED_PROTOS``.
+            ``SHIPPED_PROTOS``. ``buf/validate/validate.proto`` needs no folder; where one has
+            it, that one is taken.
 
     Returns:
         A serialized ``google.protobuf.FileDescriptorSet``.
@@ -56,18 +58,32 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
     roots = list(dict.fromkeys(_roots(paths, [os.path.abspath(d) for d in import_dirs])))
     with tempfile.TemporaryDirectory(prefix="eventmill-protoc-") as folder:
         out = os.path.join(folder, "set")
-        command = [sys.executable, "-m", "grpc_tools.protoc"]
-        command += [f"--proto_path={root}" for root in roots]
+        command = [f"--proto_path={root}" for root in roots]
         command += ["--include_imports", "--include_source_info", f"--descriptor_set_out={out}"]
         # The compiler reads its own command line for names with a leading @ as argument files;
         # absolute paths never have one.
-        run = subprocess.run(
-            [*command, *paths], capture_output=True, text=True, errors="replace", check=False
-        )
+        command += paths
+        run = _protoc(command)
+        # Only the compiler knows what the imports import, so it is asked without the rules first.
+        if run.returncode and f"{RULES_PROTO}: File not found" in run.stderr:
+            known = os.path.join(folder, "rules")
+            with open(known, "wb") as rules_set:
+                rules_set.write(rules_proto_set())
+            run = _protoc([f"--descriptor_set_in={known}", *command])
         if run.returncode:
             raise SchemaError(_complaint(run.stderr, paths))
         with open(out, "rb") as file_set:
             return file_set.read()
+
+
+def _protoc(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
 
 
 def _roots(paths: Sequence[str], import_dirs: Sequence[str]) -> Iterator[str]:

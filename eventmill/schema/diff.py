@@ -7,129 +7,18 @@ the reason and the way out; a plan with refusals is never carried out in part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import replace
 
 from eventmill.schema.diff_wire import WireDiff, wire_diff
 from eventmill.schema.document import columns_to_json
+from eventmill.schema.message_type import MessageType
+from eventmill.schema.places import Places
+from eventmill.schema.plan import Change, ChangeKind, Plan, Refusal
+from eventmill.schema.removed_fields import with_removed_fields
+from eventmill.schema.rules import rules_by_place
 from eventmill.schema.table import Column, ColumnType, Mode, Partitioning, Table, TableSpec
 
-
-class ChangeKind(StrEnum):
-    """Every kind of change that can be carried out."""
-
-    CREATE = "create"
-    ADD_COLUMN = "add_column"
-    RELAX = "relax"
-    DESCRIPTION = "description"
-    DEFAULT_VALUE = "default_value"
-    LABEL = "label"
-    OWNER = "owner"
-    FRESHNESS = "freshness"
-    EXPIRATION = "expiration"
-    CLUSTERING = "clustering"
-    PARTITION_FILTER = "partition_filter"
-    MESSAGE = "message"
-    """The message type reads or writes other bytes, with the same columns or more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that becomes different."""
-
-    kind: ChangeKind
-    path: str
-    """Dotted path of the column; empty when it is the table."""
-    before: Any
-    after: Any
-    """Values in JSON's types; None: there was, or will be, none."""
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One thing that the definition asks for and that a live table does not allow."""
-
-    path: str
-    reason: str
-    way_out: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What applying ``wanted`` would do."""
-
-    live: Table | None
-    """The table that the plan was made on; None: there is none yet."""
-    wanted: TableSpec
-    result: TableSpec
-    """The definition after the plan is carried out: live columns that the .proto no longer has
-    are kept, at the end of their level. With refusals: the live definition."""
-    changes: tuple[Change, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    notes: tuple[str, ...] = field(default=())
-    """What a person should know though it changes nothing, such as a column that is kept."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do and nothing was refused."""
-        return not self.changes and not self.refusals
-
-    @property
-    def expected_version(self) -> int:
-        """The version of the table that the plan holds for; 0: there must be none."""
-        return 0 if self.live is None else self.live.version
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object."""
-        return {
-            "table": str(self.wanted.table),
-            "action": self._action(),
-            "expected_version": self.expected_version,
-            "changes": [
-                {
-                    "kind": change.kind.value,
-                    "path": change.path,
-                    "before": change.before,
-                    "after": change.after,
-                    "text": change.text,
-                }
-                for change in self.changes
-            ],
-            "refusals": [
-                {"path": refusal.path, "reason": refusal.reason, "way_out": refusal.way_out}
-                for refusal in self.refusals
-            ],
-            "notes": list(self.notes),
-        }
-
-    def to_text(self) -> str:
-        """Return the plan as lines for a person, without a newline at the end."""
-        table = self.wanted.table
-        lines = []
-        if self.refusals:
-            lines.append(f"{table}: refused")
-            for refusal in self.refusals:
-                place = f"{refusal.path}: " if refusal.path else ""
-                lines += [f"  ! {place}{refusal.reason}", f"      way out: {refusal.way_out}"]
-        elif not self.changes:
-            lines.append(f"{table}: no changes")
-        else:
-            lines.append(f"{table}: {'create' if self.live is None else 'change'}")
-        lines += [f"  {_SIGNS.get(change.kind, '~')} {change.text}" for change in self.changes]
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
-
-    def _action(self) -> str:
-        if self.refusals:
-            return "refused"
-        if not self.changes:
-            return "none"
-        return "create" if self.live is None else "change"
-
-
-_SIGNS = {ChangeKind.CREATE: "+", ChangeKind.ADD_COLUMN: "+"}
+__all__ = ["Change", "ChangeKind", "Plan", "Refusal", "plan_change"]
 
 
 def plan_change(live: Table | None, wanted: TableSpec) -> Plan:
@@ -142,34 +31,45 @@ def plan_change(live: Table | None, wanted: TableSpec) -> Plan:
     Raises:
         SchemaError: one of the two definitions does not hold together.
     """
+    places = Places(wanted)
     if live is None:
-        return Plan(None, wanted, wanted, tuple(_creation(wanted)))
-    planner = _Planner(live.spec, wanted)
+        return Plan(None, wanted, wanted, tuple(_creation(wanted, places)))
+    planner = _Planner(live.spec, wanted, places)
     columns = planner.level(live.spec.columns, wanted.columns, "")
+    planner.without_columns()
     planner.table()
+    changes, notes = tuple(planner.changes), tuple(planner.notes)
     if planner.refusals:
-        refused = tuple(planner.refusals)
-        return Plan(live, wanted, live.spec, tuple(planner.changes), refused, tuple(planner.notes))
-    if not planner.changes:
-        return Plan(live, wanted, live.spec, notes=tuple(planner.notes))
-    result = replace(wanted, columns=columns)
-    return Plan(live, wanted, result, tuple(planner.changes), (), tuple(planner.notes))
+        return Plan(live, wanted, live.spec, changes, tuple(planner.refusals), notes)
+    if not changes:
+        return Plan(live, wanted, live.spec, notes=notes)
+    remembered = with_removed_fields(wanted.descriptor_set, planner.wire.removed)
+    result = replace(wanted, columns=columns, descriptor_set=remembered)
+    return Plan(live, wanted, result, changes, (), notes)
 
 
-def _creation(wanted: TableSpec) -> Iterator[Change]:
+def _creation(wanted: TableSpec, places: Places) -> Iterator[Change]:
     kept = _partitioning_text(wanted.partitioning)
-    yield Change(ChangeKind.CREATE, "", None, str(wanted.table), f"create {wanted.table}, {kept}")
+    yield Change(
+        ChangeKind.CREATE,
+        "",
+        None,
+        str(wanted.table),
+        f"create {wanted.table}, {kept}",
+        places.of(wanted.message),
+    )
     for path, column in wanted.walk():
-        yield _addition(path, column)
+        yield _addition(path, column, places)
 
 
-def _addition(path: str, column: Column) -> Change:
+def _addition(path: str, column: Column, places: Places) -> Change:
     return Change(
         ChangeKind.ADD_COLUMN,
         path,
         None,
         columns_to_json([column])[0],
         f"add column {path} {_type_text(column)}",
+        places.of_column(path),
     )
 
 
@@ -187,13 +87,14 @@ def _partitioning_text(partitioning: Partitioning | None) -> str:
 class _Planner:
     """Compares two definitions of one table and notes what it finds."""
 
-    def __init__(self, live: TableSpec, wanted: TableSpec) -> None:
+    def __init__(self, live: TableSpec, wanted: TableSpec, places: Places) -> None:
         self.changes: list[Change] = []
         self.refusals: list[Refusal] = []
         self.notes: list[str] = []
+        self.wire: WireDiff = wire_diff(live, wanted, places)
         self._live = live
         self._wanted = wanted
-        self._wire: WireDiff = wire_diff(live, wanted)
+        self._places = places
 
     def level(
         self, live: tuple[Column, ...], wanted: tuple[Column, ...], prefix: str
@@ -208,89 +109,89 @@ class _Planner:
             if before is None:
                 result.append(self._added(path, column))
             elif before.name != column.name:
-                self.refusals.append(
-                    Refusal(
-                        path,
-                        f"the live column is written {before.name}, and names differ in more"
-                        " than case",
-                        f"keep the name {before.name} in the .proto",
-                    )
+                self._refuse(
+                    path,
+                    f"the live column is written {before.name}, and names differ in more than case",
+                    f"keep the name {before.name} in the .proto",
                 )
             else:
                 result.append(self._compared(path, before, column))
         kept = [self._kept(f"{prefix}{column.name}", column) for column in by_name.values()]
         return tuple(result + kept)
 
+    def _refuse(self, path: str, reason: str, way_out: str) -> None:
+        """Refuse a column, for one reason: that of the column goes before that of the wire."""
+        self.wire.faults.pop(path, None)
+        place = self._places.of_column(path)
+        self.refusals.append(Refusal(path, reason, way_out, place))
+
+    def _refuse_on_wire(self, path: str) -> None:
+        fault = self.wire.faults.pop(path, None)
+        if fault is not None:
+            self.refusals.append(Refusal(path, fault.reason, fault.way_out, fault.place))
+
     def _added(self, path: str, column: Column) -> Column:
-        old_name = self._wire.renamed.get(path)
-        if old_name is not None:
-            self.refusals.append(
-                Refusal(
-                    path,
-                    f"the field was renamed from {old_name} and kept its number, so that events"
-                    " under way would change columns",
-                    f"keep the name {old_name}; or give {path} a new number and reserve the old"
-                    " one, and both columns exist",
-                )
+        count = len(self.refusals)
+        self._refuse_on_wire(path)
+        if len(self.refusals) == count and column.mode is Mode.REQUIRED:
+            self._refuse(
+                path,
+                "a REQUIRED column cannot be added to a table that has rows without it",
+                "make the field optional",
             )
-        elif column.mode is Mode.REQUIRED:
-            self.refusals.append(
-                Refusal(
-                    path,
-                    "a REQUIRED column cannot be added to a table that has rows without it",
-                    "make the field optional",
-                )
-            )
-        # Columns below a new RECORD come with it, and each is said.
-        for below, one in column.walk(path.removesuffix(column.name)):
-            self.changes.append(_addition(below, one))
+        if len(self.refusals) == count:
+            # Columns below a new RECORD come with it, and each is said.
+            for below, one in column.walk(path.removesuffix(column.name)):
+                self.changes.append(_addition(below, one, self._places))
         return column
 
     def _kept(self, path: str, column: Column) -> Column:
-        self.notes.append(f"{path} is no longer in the .proto: kept, NULL in new rows")
+        if path not in self.wire.succeeded:
+            todo = self.wire.reserve.pop(path, "")
+            self.notes.append(
+                f"{path} is no longer in the .proto: kept, NULL in new rows"
+                + (f"; {todo}, so that nobody uses them again" if todo else "")
+            )
         if column.mode is not Mode.REQUIRED:
             return column
         self._relaxed(path, column)
         return replace(column, mode=Mode.NULLABLE)
 
+    def without_columns(self) -> None:
+        """Tell what the wire has and no column shows, such as what stands in documents."""
+        for path in list(self.wire.faults):
+            self._refuse_on_wire(path)
+        self.notes += [
+            f"{path} is no longer in the .proto: {todo}, so that nobody uses them again"
+            for path, todo in self.wire.reserve.items()
+            if todo
+        ]
+        self.notes += self.wire.notes
+
     def _compared(self, path: str, live: Column, wanted: Column) -> Column:
         if live.type is not wanted.type:
-            self.refusals.append(
-                Refusal(
-                    path,
-                    f"its type would change from {live.type} to {wanted.type}",
-                    f"keep {live.type}, or add a field with another name and number",
-                )
+            self._refuse(
+                path,
+                f"its type would change from {live.type} to {wanted.type}",
+                f"keep {live.type}, or add a field with another name and number",
             )
             return wanted
         if (live.mode is Mode.REPEATED) is not (wanted.mode is Mode.REPEATED):
-            self.refusals.append(
-                Refusal(
-                    path,
-                    f"its mode would change from {live.mode} to {wanted.mode}",
-                    f"keep {live.mode}, or add a field with another name and number",
-                )
+            self._refuse(
+                path,
+                f"its mode would change from {live.mode} to {wanted.mode}",
+                f"keep {live.mode}, or add a field with another name and number",
             )
             return wanted
         if live.mode is Mode.NULLABLE and wanted.mode is Mode.REQUIRED:
-            self.refusals.append(
-                Refusal(
-                    path,
-                    "its mode would be tightened from NULLABLE to REQUIRED",
-                    "keep the field optional",
-                )
+            self._refuse(
+                path,
+                "its mode would be tightened from NULLABLE to REQUIRED",
+                "keep the field optional",
             )
         elif live.mode is Mode.REQUIRED and wanted.mode is Mode.NULLABLE:
             self._relaxed(path, live)
-        misread = self._wire.misread.get(path)
-        if misread is not None:
-            self.refusals.append(
-                Refusal(
-                    path,
-                    misread,
-                    "put it back, or add a field with another name and number",
-                )
-            )
+        self._refuse_on_wire(path)
         self._text(ChangeKind.DESCRIPTION, path, live.description, wanted.description)
         self._text(ChangeKind.DEFAULT_VALUE, path, live.default_value, wanted.default_value)
         if wanted.type is not ColumnType.RECORD:
@@ -305,6 +206,7 @@ class _Planner:
                 live.mode.value,
                 Mode.NULLABLE.value,
                 f"relax {path} from REQUIRED to NULLABLE",
+                self._places.of_column(path),
             )
         )
 
@@ -317,7 +219,8 @@ class _Planner:
                 if before and after
                 else (f"set {what}{of}" if after else f"clear {what}{of}")
             )
-            self.changes.append(Change(kind, path, before or None, after or None, text))
+            place = self._places.of_column(path)
+            self.changes.append(Change(kind, path, before or None, after or None, text, place))
 
     def _value(self, kind: ChangeKind, before: object, after: object, text: str) -> None:
         if before != after:
@@ -349,6 +252,7 @@ class _Planner:
             _promise_text("promise freshness of", wanted.freshness_seconds, "no freshness promise"),
         )
         self._labels(live.labels, wanted.labels)
+        self._rules()
         if (live.message, live.fingerprint) != (wanted.message, wanted.fingerprint):
             self.changes.append(
                 Change(
@@ -357,6 +261,25 @@ class _Planner:
                     f"{live.message} [{live.fingerprint}]",
                     f"{wanted.message} [{wanted.fingerprint}]",
                     f"read events as {wanted.message} [{wanted.fingerprint}]",
+                )
+            )
+
+    def _rules(self) -> None:
+        before, after = (
+            rules_by_place(MessageType.load(spec.descriptor_set, spec.message))
+            for spec in (self._live, self._wanted)
+        )
+        for name in sorted({*before, *after}):
+            if before.get(name) == after.get(name):
+                continue
+            what = "new" if name not in before else "other" if name in after else "no more"
+            self.changes.append(
+                Change(
+                    ChangeKind.RULES,
+                    "",
+                    name if name in before else None,
+                    name if name in after else None,
+                    f"hold events to {what} rules of {name}",
                 )
             )
 
@@ -375,14 +298,12 @@ class _Planner:
         )
 
     def _refuse_partitioning(self, live: Partitioning | None, wanted: Partitioning | None) -> None:
-        self.refusals.append(
-            Refusal(
-                "",
-                f"the table is {_partitioning_text(live)}; it cannot become"
-                f" {_partitioning_text(wanted)}",
-                "keep the partitioning, or make a table under another name",
-            )
+        reason = (
+            f"the table is {_partitioning_text(live)}; it cannot become"
+            f" {_partitioning_text(wanted)}"
         )
+        way_out = "keep the partitioning, or make a table under another name"
+        self.refusals.append(Refusal("", reason, way_out, self._places.of_table_options()))
 
     def _labels(self, live: Mapping[str, str], wanted: Mapping[str, str]) -> None:
         for key in sorted({*live, *wanted}):

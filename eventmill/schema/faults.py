@@ -21,6 +21,7 @@ from eventmill.schema.dynamic import DynamicMessage, DynamicValue, holder_of, me
 from eventmill.schema.kinds import DURATION, TIMESTAMP, UINT64_TYPES, VALUE, Kind, is_map
 from eventmill.schema.message_type import MessageType, reachable_types
 from eventmill.schema.problem import EventProblem, Reason
+from eventmill.schema.rules import rule_check
 from eventmill.schema.shape import FieldShape, shape_of
 from eventmill.schema.table import ColumnType, Mode
 from eventmill.schema.text_values import TEXT_READERS
@@ -39,16 +40,24 @@ _DURATION_TEXT = (
 _UTF8_TEXT = "the text is not UTF-8: encode it as UTF-8, or use a bytes field"
 
 
-def checks_of(message_type: MessageType) -> tuple[Check, ...]:
+def checks_of(message_type: MessageType, *, rules: bool = True) -> tuple[Check, ...]:
     """Return the checks of a message of ``message_type``; an event is good when all find None.
 
+    Args:
+        message_type: of the events.
+        rules: look at the rules (``buf.validate``) of the .proto as well.
+
     Raises:
-        SchemaError: the message does not fit a table.
+        SchemaError: the message does not fit a table, or has a rule that cannot be used.
     """
     checks = list(_message_checks(shape_of(message_type)))
     messages, _ = reachable_types(message_type.descriptor)
     if any(field.is_required for message in messages.values() for field in message.fields):
         checks.insert(0, _check_required)
+    # Last: rules take for granted that each value is one of its type.
+    rule = rule_check(message_type) if rules else None
+    if rule is not None:
+        checks.append(rule)
     return tuple(checks)
 
 

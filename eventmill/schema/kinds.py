@@ -57,6 +57,8 @@ class Kind(Enum):
     """A 64-bit integer of microseconds since 1970, to TIMESTAMP."""
     DAYS = auto()
     """A 32-bit integer of days since 1970, to DATE."""
+    NUMERIC = auto()
+    """An integer, to NUMERIC, which holds all that 64 bits do."""
     RECORD = auto()
     MAP = auto()
     """Rows of key and value, ascending by key; ``fields`` are these two, or the key alone."""
@@ -69,14 +71,15 @@ def is_map(field: FieldDescriptor) -> bool:
 
 
 _TEXT_TYPES = ("JSON", "DATE", "TIME", "DATETIME", "TIMESTAMP", "NUMERIC")
+_INTEGERS = {ColumnType.INTEGER: Kind.SCALAR, ColumnType.NUMERIC: Kind.NUMERIC}
 _SCALARS: dict[int, dict[ColumnType, Kind]] = {
-    **{type_: {ColumnType.INTEGER: Kind.SCALAR} for type_ in INTEGER_TYPES},
+    **dict.fromkeys(INTEGER_TYPES, _INTEGERS),
     **{
-        type_: {ColumnType.INTEGER: Kind.SCALAR, ColumnType.TIMESTAMP: Kind.MICROSECONDS}
+        type_: {**_INTEGERS, ColumnType.TIMESTAMP: Kind.MICROSECONDS}
         for type_ in (_FD.TYPE_INT64, _FD.TYPE_SINT64, _FD.TYPE_SFIXED64)
     },
     **{
-        type_: {ColumnType.INTEGER: Kind.SCALAR, ColumnType.DATE: Kind.DAYS}
+        type_: {**_INTEGERS, ColumnType.DATE: Kind.DAYS}
         for type_ in (_FD.TYPE_INT32, _FD.TYPE_SINT32, _FD.TYPE_SFIXED32)
     },
     _FD.TYPE_STRING: {

@@ -11,6 +11,7 @@ from eventmill.schema.descriptions import Comments, column_description, cut, tab
 from eventmill.schema.kinds import Kind
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.options import table_options
+from eventmill.schema.rules import rule_check
 from eventmill.schema.shape import FieldShape, shape_of
 from eventmill.schema.table import (
     Column,
@@ -80,6 +81,7 @@ def spec_from_proto(
                 f"no table is named: give one, or set option (eventmill.table).id on {message}"
             )
         table = TableId.parse(options.id)
+    rule_check(message_type)  # rules that cannot be used are refused before there is a table
     comments = Comments(descriptor_set)
     said = {**options.as_overrides(), **overrides}
     spec = TableSpec(

@@ -30,8 +30,12 @@ class Reason(StrEnum):
     """The value has no form in its column, such as NaN inside a JSON document."""
     EVENT_TOO_LARGE = "event_too_large"
     """The event is over the size limit of one event."""
+    BROKEN_RULE = "broken_rule"
+    """The event breaks a rule (``buf.validate``) of its table's .proto."""
     BAD_INSERT_ID = "bad_insert_id"
     """The insert ID is empty, over 128 characters, or not UTF-8."""
+    OTHER = "other"
+    """A reason of a newer server that this version does not know; the message says it."""
 
 
 class EventProblem(Exception):  # noqa: N818 - a judgement on one event, not an error of the call

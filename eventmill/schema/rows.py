@@ -49,8 +49,13 @@ Steps = dict[str, tuple[str, Convert, bool]]
 class RowEncoder:
     """Encodes rows of one message type; safe from any thread."""
 
-    def __init__(self, message_type: MessageType) -> None:
+    def __init__(self, message_type: MessageType, *, rules: bool = True) -> None:
         """Compile the converters.
+
+        Args:
+            message_type: of the rows.
+            rules: refuse what breaks the rules of the .proto; a sender leaves that to the store,
+                so that it needs no more than protobuf.
 
         Raises:
             SchemaError: the message does not fit a table.
@@ -60,7 +65,7 @@ class RowEncoder:
         self._convert = _Converters().message_fields(
             message_type.descriptor, shape_of(message_type)
         )
-        self._checks: tuple[Check, ...] = checks_of(message_type)
+        self._checks: tuple[Check, ...] = checks_of(message_type, rules=rules)
         self._parse = message_type.parse
         self._may_be_deep = is_recursive(message_type.descriptor)
 

@@ -36,6 +36,8 @@ _REFUSED_PREFIXES = (
     "__ROOT__",
     "_COLIDENTIFIER",
 )
+# The query engine's decimals have 38 digits; a BIGNUMERIC has up to 77.
+_REFUSED_TYPES = {ColumnType.BIGNUMERIC: "has more digits than a query here can count with"}
 OWN_COLUMNS = ("_insert_id", "_ingested_at", "_whole_event")
 """Columns that stored rows have beside those of their message."""
 
@@ -198,11 +200,8 @@ class _ShapeReader:
         except UsageError as error:
             raise self._error(field, path, f"bq_type {error}") from error
         if wanted not in allowed:
-            raise self._error(
-                field,
-                path,
-                f"bq_type {text} does not fit the field's type; it can be {', '.join(allowed)}",
-            )
+            why = _REFUSED_TYPES.get(wanted, "does not fit the field's type")
+            raise self._error(field, path, f"bq_type {text} {why}; it can be {', '.join(allowed)}")
         return wanted
 
     def _check_name(self, field: FieldDescriptor, path: str, name: str) -> None:

@@ -6,6 +6,7 @@ The fast way to columns (``wire.columns``) must agree with what is read here, ro
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Context, Decimal
 from operator import attrgetter
 from typing import Any
 
@@ -17,10 +18,12 @@ from eventmill.schema.json_text import map_text, message_text
 from eventmill.schema.kinds import Kind, is_map
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.shape import FieldShape, pair_columns, shape_of
-from eventmill.schema.table import Column, Mode
+from eventmill.schema.table import Column, ColumnType, Mode
 from eventmill.schema.text_values import TEXT_READERS
 
 Read = Callable[[Any], Any]
+_NUMERIC = Context(prec=38)
+_NUMERIC_UNIT = Decimal("1e-9")
 
 
 class RowReader:
@@ -121,13 +124,29 @@ def _scalar_reader(shape: FieldShape) -> Read | None:
         names = enum_names(shape.field)
         return lambda number: names.get(number) or str(number)
     if shape.kind is Kind.TEXT:
-        read_text = TEXT_READERS[shape.type]
-        return lambda text: read_text(text) if text else None
+        return text_reader(shape.type)
     if shape.kind is Kind.MICROSECONDS:
         return times.datetime_of_microseconds
     if shape.kind is Kind.DAYS:
         return times.date_of_days
+    if shape.kind is Kind.NUMERIC:
+        return Decimal
     return None
+
+
+def text_reader(type_: ColumnType) -> Read:
+    """Return the reader of a text that was judged good for a column of ``type_``; empty is None.
+
+    What it returns raises ValueError when the text does not read as the type.
+    """
+    if type_ is ColumnType.JSON:
+        # How deep a text may be depends on the stack of whoever parses it: not a second time.
+        return lambda text: text or None
+    read = TEXT_READERS[type_]
+    if type_ is ColumnType.NUMERIC:
+        # Arrow counts the zeros at the end of a number among its digits.
+        return lambda text: read(text).quantize(_NUMERIC_UNIT, context=_NUMERIC) if text else None
+    return lambda text: read(text) if text else None
 
 
 def enum_names(field: FieldDescriptor) -> dict[int, str]:

@@ -24,6 +24,7 @@ from eventmill.store.change import changed_spec, no_such_table, refuse_own
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import translate
 from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS
+from eventmill.store.partition_filter import refuse_unfiltered
 from eventmill.store.port import ROW_LIMIT_DEFAULT
 from eventmill.store.quarantine import (
     OWN_DATASET,
@@ -152,6 +153,7 @@ class MemoryStore:
         sources = {}
         with self._lock:
             for table in translation.tables:
+                refuse_unfiltered(translation, self._held(table).table.spec)
                 rows = self._rows(self._held(table))
                 sources[table] = Source(rows=rows, bytes=rows.nbytes)
         if dry_run:

@@ -30,10 +30,12 @@ from eventmill.wire.columns_scalar import (
     of_parents,
     scalar_converter,
 )
-from eventmill.wire.columns_view import oneofs_of, view_of
+from eventmill.wire.columns_view import oneofs_of, view_name, view_of
 
 _Raw: TypeAlias = Mapping[str, pa.Array]
 """Arrays of the fields of the view, by name."""
+_KEY = view_name(1)
+"""The key of a map's entry, in the view."""
 
 
 class FastReader:
@@ -79,7 +81,9 @@ def _sources_of(
     return tuple(
         _ColumnSource(arrow_type_of(column), "", None)
         if shape is None
-        else _ColumnSource(arrow_type_of(column), shape.name, _converter(shape, column))
+        else _ColumnSource(
+            arrow_type_of(column), view_name(shape.field.number), _converter(shape, column)
+        )
         for column, shape in pair_columns(columns, shapes)
     )
 
@@ -115,7 +119,7 @@ class _FieldsConverter:
         """Return one array a column, and which rows are doubtful."""
         arrays, doubtful = _convert_all(self._sources, raw, length)
         for members in self._oneofs:
-            doubtful = either(doubtful, _two_set([raw[name] for name in members]))
+            doubtful = either(doubtful, _two_set([raw[view_name(number)] for number in members]))
         return arrays, doubtful
 
 
@@ -195,7 +199,7 @@ def _map_converter(shape: FieldShape, column: Column) -> Convert:
         if not len(entries):
             return absent_array(arrow_type, len(array)), None
         raw = _fields_of(entries)
-        order, doubtful = _sorted_entries(pc.list_parent_indices(array), raw["key"])
+        order, doubtful = _sorted_entries(pc.list_parent_indices(array), raw[_KEY])
         raw = {name: one.take(order) for name, one in raw.items()}
         # Key and value are never absent: where they are not on the wire, they have their defaults.
         for one in raw.values():

@@ -15,8 +15,7 @@ from eventmill.schema.json_text import map_text, message_text
 from eventmill.schema.kinds import Kind, is_map
 from eventmill.schema.shape import FieldShape
 from eventmill.schema.table import ColumnType, Mode
-from eventmill.schema.text_values import TEXT_READERS
-from eventmill.schema.values import enum_names
+from eventmill.schema.values import enum_names, text_reader
 from eventmill.schema.wire_walk import bytes_field
 
 Found: TypeAlias = pa.BooleanArray | None
@@ -70,15 +69,11 @@ def _plain_converter(shape: FieldShape, arrow_type: pa.DataType) -> Convert | No
         return _text_converter(shape.type, arrow_type)
     if field.type == FieldDescriptor.TYPE_ENUM:
         return _enum_number_converter(field)
-    if (
-        field.cpp_type
-        in (
-            FieldDescriptor.CPPTYPE_INT32,
-            FieldDescriptor.CPPTYPE_UINT32,
-            FieldDescriptor.CPPTYPE_FLOAT,
-        )
-        or shape.kind is Kind.MICROSECONDS
-    ):
+    if field.cpp_type in (
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_FLOAT,
+    ) or shape.kind in (Kind.MICROSECONDS, Kind.NUMERIC):
         return lambda array: (array.cast(arrow_type), None)
     return None
 
@@ -126,14 +121,14 @@ def _unknown_numbers(array: pa.Array, looked_up: pa.Array) -> Found:
 
 
 def _text_converter(type_: ColumnType, arrow_type: pa.DataType) -> Convert:
-    read: Callable[[str], Any] = TEXT_READERS[type_]
+    read = text_reader(type_)
     null = pa.scalar(None, pa.string())
 
     def convert_json(array: pa.StringArray) -> tuple[pa.Array, Found]:
         return pc.if_else(pc.equal(array, ""), null, array), None
 
     def convert(array: pa.StringArray) -> tuple[pa.Array, Found]:
-        return one_by_one(array, lambda text: read(text) if text else None, arrow_type)
+        return one_by_one(array, read, arrow_type)
 
     return convert_json if type_ is ColumnType.JSON else convert
 
@@ -184,7 +179,8 @@ def one_by_one(
         try:
             values.append(convert(value))
             bad.append(False)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError):
+            # TypeError is of JSON: protobuf hands out bytes where a proto2 text is not UTF-8.
             values.append(None)
             bad.append(True)
     return pa.array(values, arrow_type), pa.array(bad) if any(bad) else None

@@ -4,6 +4,8 @@ The reader's own ideas of well-known types, maps, oneofs, enums and recursion ar
 mapping's, and some are wrong. So it never sees the table's message, but a plain one made here
 with the same field numbers and wire types: timestamps as two integers, maps as repeated entries,
 enums as integers, oneof members as optional fields, and what becomes JSON text as raw bytes.
+Its fields are named by their numbers: two fields of a table may have names between which the
+reader makes no difference, such as ``a_b`` and ``aB``.
 Raw bytes are always repeated: pieces of one message on the wire join to that message.
 """
 
@@ -23,12 +25,22 @@ from eventmill.schema.shape import FieldShape
 _P = FieldDescriptorProto
 _PACKAGE = "eventmill.view"
 _MOMENT = "Moment"
+_SECONDS, _NANOS = 1, 2
+"""Numbers of the fields of Timestamp and Duration alike."""
+_WRAPPED = 1
+"""Number of the field of every wrapper."""
 _SAME_ON_THE_WIRE = {
-    # Values above the largest INTEGER have been rejected, so both readings are equal.
+    # Values above the largest INTEGER have been rejected, so both readings are equal; NUMERIC,
+    # which takes them, is read as it is.
     FieldDescriptor.TYPE_UINT64: _P.TYPE_INT64,
     FieldDescriptor.TYPE_FIXED64: _P.TYPE_SFIXED64,
     FieldDescriptor.TYPE_ENUM: _P.TYPE_INT32,
 }
+
+
+def view_name(number: int) -> str:
+    """Return the name that the field with ``number`` has in the view."""
+    return f"f{number}"
 
 
 def view_of(descriptor: Descriptor, shapes: Sequence[FieldShape]) -> Descriptor:
@@ -39,22 +51,22 @@ def view_of(descriptor: Descriptor, shapes: Sequence[FieldShape]) -> Descriptor:
     """
     file = FileDescriptorProto(name="eventmill_view.proto", package=_PACKAGE, syntax="proto3")
     moment = file.message_type.add(name=_MOMENT)
-    _add_field(moment, "seconds", 1, _P.TYPE_INT64)
-    _add_field(moment, "nanos", 2, _P.TYPE_INT32)
+    _add_field(moment, _SECONDS, _P.TYPE_INT64)
+    _add_field(moment, _NANOS, _P.TYPE_INT32)
     name = _add_message(file, descriptor, shapes)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
 
 
-def oneofs_of(descriptor: Descriptor) -> list[list[str]]:
-    """Return the names of the members of each oneof with more than one."""
-    members: dict[str, list[str]] = {}
+def oneofs_of(descriptor: Descriptor) -> list[list[int]]:
+    """Return the numbers of the members of each oneof with more than one."""
+    members: dict[str, list[int]] = {}
     for field in descriptor.fields:
         oneof = real_oneof(field)
         if oneof:
-            members.setdefault(oneof, []).append(field.name)
-    return [names for names in members.values() if len(names) > 1]
+            members.setdefault(oneof, []).append(field.number)
+    return [numbers for numbers in members.values() if len(numbers) > 1]
 
 
 def _add_message(
@@ -65,19 +77,19 @@ def _add_message(
     # Adding further messages to the file leaves this one where it is.
     known = set()
     for shape in shapes:
-        known.add(shape.name)
+        known.add(shape.field.number)
         _add_shape(file, message, shape)
     in_oneofs = {member for oneof in oneofs_of(descriptor) for member in oneof}
     for field in descriptor.fields:
-        if field.name in in_oneofs and field.name not in known:
-            _add_field(message, field.name, field.number, _P.TYPE_BYTES, is_repeated=True)
+        if field.number in in_oneofs and field.number not in known:
+            _add_field(message, field.number, _P.TYPE_BYTES, is_repeated=True)
     return name
 
 
 def _add_shape(file: FileDescriptorProto, message: DynamicMessage, shape: FieldShape) -> None:
     field = shape.field
     if shape.kind is Kind.JSON:
-        _add_field(message, field.name, field.number, _P.TYPE_BYTES, is_repeated=True)
+        _add_field(message, field.number, _P.TYPE_BYTES, is_repeated=True)
         return
     type_name = ""
     if shape.kind in (Kind.TIMESTAMP, Kind.DURATION):
@@ -85,27 +97,26 @@ def _add_shape(file: FileDescriptorProto, message: DynamicMessage, shape: FieldS
     elif shape.wrapped is not None:
         type_name = f"M{len(file.message_type)}"
         wrapper = file.message_type.add(name=type_name)
-        _add_field(wrapper, "value", 1, _wire_type(shape.wrapped))
+        _add_field(wrapper, _WRAPPED, _wire_type(shape))
     elif shape.fields:
         type_name = _add_message(file, message_of(field), shape.fields)
     _add_field(
         message,
-        field.name,
         field.number,
-        _P.TYPE_MESSAGE if type_name else _wire_type(field),
+        _P.TYPE_MESSAGE if type_name else _wire_type(shape),
         is_repeated=field.is_repeated,
         is_optional=not type_name and not field.is_repeated and field.has_presence,
         type_name=type_name,
     )
 
 
-def _wire_type(field: FieldDescriptor) -> DynamicValue:
-    return _SAME_ON_THE_WIRE.get(field.type, field.type)
+def _wire_type(shape: FieldShape) -> DynamicValue:
+    kept = shape.scalar.type
+    return kept if shape.kind is Kind.NUMERIC else _SAME_ON_THE_WIRE.get(kept, kept)
 
 
 def _add_field(
     message: DynamicMessage,
-    name: str,
     number: int,
     type_: DynamicValue,
     *,
@@ -114,12 +125,10 @@ def _add_field(
     type_name: str = "",
 ) -> None:
     field = message.field.add(
-        name=name,
+        name=view_name(number),
         number=number,
         type=type_,
         label=_P.LABEL_REPEATED if is_repeated else _P.LABEL_OPTIONAL,
-        # Two fields may have JSON names that clash in proto3; their numbers never do.
-        json_name=f"f{number}",
     )
     if type_name:
         field.type_name = f".{_PACKAGE}.{type_name}"

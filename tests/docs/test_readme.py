@@ -24,8 +24,7 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     apply = next(block for block in blocks("sh") if "table apply" in block)
     assert run(shlex.split(apply.replace("\\\n", " "))[1:]) == 0
     capsys.readouterr()
-    (program,) = blocks("python")
-    Path("example.py").write_text(program)
+    Path("example.py").write_text("\n".join(blocks("python")))
     runpy.run_path("example.py")
     first, *rows = capsys.readouterr().out.splitlines()
     assert first == "2 accepted; passed wrong_type"
@@ -33,12 +32,14 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
         "{'passed': False, 'seconds': 12.0}",
         "{'passed': True, 'seconds': 81.5}",
     ]
+    assert run(["query", "SELECT COUNT(*) AS n FROM ops.builds WHERE commit = 'c0de'"]) == 0
+    assert capsys.readouterr().out == '{"n":1}\n'
     assert run(["quarantine", "list", "--reason", "wrong_type"]) == 0
     assert "build-3" in capsys.readouterr().out
 
 
 def test_the_example_is_of_twenty_lines_or_little_more():
-    (program,) = blocks("python")
+    program = blocks("python")[0]
     assert len([line for line in program.splitlines() if line.strip()]) <= 20
 
 

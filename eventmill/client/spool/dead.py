@@ -1,7 +1,8 @@
-"""Events that the other end will not take, kept beside those that still wait for it.
+"""What cannot be sent, kept beside the events that still wait.
 
-One segment for each time it happens, in ``SPOOL/TABLE/.dead``; its header says why. They are sent
-again when somebody asks for it.
+Events that the other end will not take: one segment for each time it happens, in
+``SPOOL/TABLE/.dead``; its header says why. They are sent again when somebody asks for it. Bytes
+that fail their checksum: one file a stretch in ``SPOOL/TABLE/.damaged``, for a person to look at.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 
 from eventmill.client.spool.record import ENCODED, HEADER, ROW, encode_record
-from eventmill.client.spool.segment import FileSegment
+from eventmill.client.spool.segment import FileSegment, salt_of
 
 DEAD_FOLDER = ".dead"
+DAMAGED_FOLDER = ".damaged"
 
 
 class DeadLetters:
@@ -44,14 +46,30 @@ class DeadLetters:
             OSError: the disk refused; the file may be there in part.
         """
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        path = os.path.join(self._folder, f"{self._name}-{next(self._numbers)}.seg")
+        name = f"{self._name}-{next(self._numbers)}"
+        path = os.path.join(self._folder, f"{name}.seg")
         about = {"format": 1, "fingerprint": fingerprint, "error": why, **self._about}
-        segment = FileSegment(path, 0, create=True)
+        segment = FileSegment(path, 0, salt_of(name), create=True)
         try:
-            segment.append(encode_record(HEADER, b"", json.dumps(about).encode(), now))
+            head = json.dumps(about).encode()
+            segment.append(encode_record(HEADER, b"", head, now, salt=segment.salt))
             for insert_id, payload, is_row in events:
-                segment.append(encode_record(ROW if is_row else ENCODED, insert_id, payload, now))
+                kind = ROW if is_row else ENCODED
+                segment.append(encode_record(kind, insert_id, payload, now, salt=segment.salt))
             segment.sync()
         finally:
             segment.close()
         return path
+
+
+def keep_damaged(owner_path: str, place: str, content: bytes) -> None:
+    """Write ``content``, found at ``place`` of the owner's folder, beside that folder.
+
+    Raises:
+        OSError: the disk refused; the file may be there in part.
+    """
+    parent, owner_name = os.path.split(owner_path)
+    folder = os.path.join(parent, DAMAGED_FOLDER)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with open(os.path.join(folder, f"{owner_name}-{place}.bin"), "wb") as file:
+        file.write(content)

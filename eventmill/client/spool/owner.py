@@ -12,13 +12,15 @@ takes the lock, and removed when everything in it is acked.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
-from eventmill.client.spool.segment import FileSegment
+from eventmill.base.errors import UnavailableError, UsageError
+from eventmill.client.spool.segment import FileSegment, salt_of
 
 try:
     import fcntl
@@ -28,39 +30,72 @@ except ImportError:  # Windows, where there is no spool
 _CHECKPOINT = struct.Struct("<IQI")
 _UNFINISHED = ".new-"
 _SUFFIX = ".seg"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class OwnerFolder:
     """A folder whose lock this process holds."""
 
-    def __init__(self, path: str, lock: int) -> None:
+    def __init__(self, path: str, lock: int, checkpoint: int) -> None:
         """Use ``create`` or ``adopt``."""
         self.path = path
         self._lock = lock
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._checkpoint = os.open(os.path.join(path, "acked"), flags, 0o600)
+        self._checkpoint = checkpoint
+        self._salt = salt_of(os.path.basename(path))
 
     @classmethod
     def create(cls, parent: str, name: str) -> OwnerFolder:
         """Make the folder ``name`` below ``parent``, which is made as well, and lock it.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: there is no room for it.
+            UnavailableError: this process may not open one more file.
+            UsageError: it cannot be made in that place.
         """
+        try:
+            return cls._create(parent, name)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise
+            what = f"the spool {parent} cannot be made ({error.strerror or error})"
+            if error.errno in _NO_DESCRIPTOR:
+                raise UnavailableError(
+                    f"{what}, so the event was not taken: close files, or raise the limit (ulimit"
+                    " -n)"
+                ) from error
+            raise UsageError(
+                f"{what}: give a spool_dir in which this user may make folders, or"
+                " durability='memory'"
+            ) from error
+
+    @classmethod
+    def _create(cls, parent: str, name: str) -> OwnerFolder:
         os.makedirs(parent, mode=0o700, exist_ok=True)
         unfinished = os.path.join(parent, _UNFINISHED + name)
         os.mkdir(unfinished, 0o700)
-        lock = _lock(os.path.join(unfinished, "lock"), create=True)
-        if lock is None:
-            raise BlockingIOError(f"{unfinished} is locked by another process")
-        # Under its name it is seen by others only with its lock taken.
-        path = os.path.join(parent, name)
-        os.rename(unfinished, path)
-        return cls(path, lock)
+        opened: list[int] = []
+        try:
+            lock = _lock(os.path.join(unfinished, "lock"), create=True)
+            if lock is None:
+                raise BlockingIOError(f"{unfinished} is locked by another process")
+            opened.append(lock)
+            opened.append(_open_checkpoint(unfinished))
+            # Under its name it is seen by others only with its lock taken.
+            path = os.path.join(parent, name)
+            os.rename(unfinished, path)
+        except OSError:
+            _undo(unfinished, opened)
+            raise
+        return cls(path, *opened)
 
     @classmethod
     def adopt(cls, path: str) -> OwnerFolder | None:
-        """Take over the folder at ``path``; None when its owner lives, or it is gone."""
+        """Take over the folder at ``path``; None when its owner lives, or it is gone.
+
+        Raises:
+            OSError: it is left as it was, as something in it cannot be opened.
+        """
         try:
             lock = _lock(os.path.join(path, "lock"), create=False)
         except OSError:
@@ -70,18 +105,28 @@ class OwnerFolder:
         if not os.fstat(lock).st_nlink:  # somebody else had it meanwhile, and is done with it
             os.close(lock)
             return None
-        return cls(path, lock)
+        try:
+            return cls(path, lock, _open_checkpoint(path))
+        except OSError:
+            os.close(lock)
+            raise
 
     def add_segment(self, number: int) -> FileSegment:
         """Make an empty segment; OSError when there is no room for it."""
-        return FileSegment(self._segment(number), number, create=True)
+        return FileSegment(self._segment(number), number, self._salt, create=True)
 
     def segments(self) -> list[FileSegment]:
-        """Open the segments that are here, ascending by number."""
-        return [
-            FileSegment(self._segment(number), number, create=False)
-            for number in segment_numbers(self.path)
-        ]
+        """Open the segments that are here, ascending by number; OSError when one cannot be."""
+        opened: list[FileSegment] = []
+        try:
+            for number in segment_numbers(self.path):
+                path = self._segment(number)
+                opened.append(FileSegment(path, number, self._salt, create=False))
+        except OSError:
+            for segment in opened:
+                segment.close()
+            raise
+        return opened
 
     def read_checkpoint(self) -> tuple[int, int]:
         """Return (segment number, offset) before which all is acked; (0, 0) when not known."""
@@ -107,9 +152,11 @@ class OwnerFolder:
     def release(self) -> None:
         """Leave the folder as it is, to be adopted; a second call does nothing."""
         if self._lock >= 0:
-            os.close(self._checkpoint)
-            os.close(self._lock)
-            self._lock = -1
+            # Forgotten before they are closed: their numbers may be another file's at once.
+            descriptors = (self._checkpoint, self._lock)
+            self._checkpoint = self._lock = -1
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def remove(self) -> None:
         """Delete the folder, in which nothing is left to send, and let go of the lock."""
@@ -157,6 +204,22 @@ def segment_numbers(path: str) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
+def _open_checkpoint(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    return os.open(os.path.join(path, "acked"), flags, 0o600)
+
+
+def _undo(unfinished: str, opened: list[int]) -> None:
+    """Take back a folder that could not be made, so that it can be tried again."""
+    for descriptor in opened:
+        os.close(descriptor)
+    for name in ("lock", "acked"):  # not listed: there may be no descriptor left to list with
+        with suppress(OSError):
+            os.unlink(os.path.join(unfinished, name))
+    with suppress(OSError):
+        os.rmdir(unfinished)
+
+
 def _checkpoint_in(content: bytes) -> tuple[int, int]:
     if len(content) < _CHECKPOINT.size:
         return 0, 0
@@ -175,4 +238,7 @@ def _lock(path: str, *, create: bool) -> int | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    except OSError:  # a file system without locks
+        os.close(fd)
+        raise
     return fd

@@ -16,7 +16,9 @@ def read_records(segment: Segment, begin: int, end: int, bytes_max: int, count_m
     for size in (bytes_max + _SLACK_BYTES, HEAD_BYTES + BODY_BYTES_MAX, end - begin):
         content = segment.read(begin, min(end - begin, size))
         is_rest = len(content) >= end - begin
-        records = decode_records(content, count_max=count_max, bytes_max=bytes_max, is_rest=is_rest)
+        records = decode_records(
+            content, salt=segment.salt, count_max=count_max, bytes_max=bytes_max, is_rest=is_rest
+        )
         if records.end or is_rest:
             break
     return records
@@ -25,7 +27,11 @@ def read_records(segment: Segment, begin: int, end: int, bytes_max: int, count_m
 def fingerprint_in(segment: Segment) -> str:
     """Return the fingerprint of the segment's encoded events; empty when its header is lost."""
     head = decode_records(
-        segment.read(0, _HEADER_BYTES_MAX), count_max=1, bytes_max=1, is_rest=False
+        segment.read(0, _HEADER_BYTES_MAX),
+        salt=segment.salt,
+        count_max=1,
+        bytes_max=1,
+        is_rest=False,
     ).header
     if head is None:
         return ""

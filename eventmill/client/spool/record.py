@@ -1,16 +1,19 @@
-"""One staged event in a segment: a head with a checksum, then the insert ID, then the event.
+"""One staged event in a segment: a head with two checksums, then the insert ID, then the event.
 
-Head, 20 bytes, little-endian::
+Head, 24 bytes, little-endian::
 
-    2s kind | u16 bytes of the insert ID | u32 bytes of ID and event | u32 crc32 of those
-    | f64 staged, seconds since 1970
+    2s kind | u16 bytes of the insert ID | u32 bytes of ID and event
+    | f64 staged, seconds since 1970 | u32 crc32 of these, begun with the segment's salt
+    | u32 crc32 of ID and event, begun with that checksum
 
-The checksum begins with both lengths, so that a damaged head does not pass either. A segment's
-first record is of kind ``HEADER`` and says, as JSON, what the others are.
+A head that is whole says where its record ends even if what follows is damaged. The salt differs
+from owner to owner, so that an event which is itself a piece of a spool is never read as records.
+A segment's first record is of kind ``HEADER`` and says, as JSON, what the others are.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -20,15 +23,19 @@ ENCODED = b"E\x9d"
 ROW = b"J\x9d"
 """An event as JSON, staged before its table's schema was known."""
 HEADER = b"H\x9d"
-_KINDS = (ENCODED, ROW, HEADER)
+_LOST = b""
+_ANY_KIND = re.compile(rb"[EJH]\x9d")
 
-HEAD_BYTES = 20
-_HEAD = struct.Struct("<2sHIId")
+_FIELDS = struct.Struct("<2sHId")
+_CHECKSUMS = struct.Struct("<II")
+HEAD_BYTES = _FIELDS.size + _CHECKSUMS.size
 BODY_BYTES_MAX = 16_000_000
-"""No head that claims more is believed; far above any event."""
+"""More than any event and its insert ID have."""
 
 
-def encode_record(kind: bytes, insert_id: bytes, payload: bytes, staged_at: float) -> bytes:
+def encode_record(
+    kind: bytes, insert_id: bytes, payload: bytes, staged_at: float, *, salt: int
+) -> bytes:
     """Return a record of ``kind``.
 
     Args:
@@ -36,11 +43,12 @@ def encode_record(kind: bytes, insert_id: bytes, payload: bytes, staged_at: floa
         insert_id: at most 65,535 bytes.
         payload: the event.
         staged_at: seconds since 1970.
+        salt: of the segment that it is for.
     """
     body = insert_id + payload
-    size, id_size = len(body), len(insert_id)
-    checksum = zlib.crc32(body, size << 8 ^ id_size)
-    return _HEAD.pack(kind, id_size, size, checksum, staged_at) + body
+    fields = _FIELDS.pack(kind, len(insert_id), len(body), staged_at)
+    checksum = zlib.crc32(fields, salt)
+    return fields + _CHECKSUMS.pack(checksum, zlib.crc32(body, checksum)) + body
 
 
 @dataclass(slots=True)
@@ -59,39 +67,41 @@ class Records:
     end: int = 0
     """Where the first byte lies that belongs to none of them, and may begin another."""
     damaged: list[tuple[int, int]] = field(default_factory=list)
-    """Stretches, as (begin, end), that are no record but have one behind them."""
+    """Stretches, as (begin, end), that fail their checksum: one record each, unless several heads
+    in a row are lost."""
 
 
-def decode_records(content: bytes, *, count_max: int, bytes_max: int, is_rest: bool) -> Records:
+def decode_records(
+    content: bytes, *, salt: int, count_max: int, bytes_max: int, is_rest: bool
+) -> Records:
     """Read records from the beginning of ``content``.
 
     Stops before ``count_max`` events or ``bytes_max`` bytes are passed (one event is read
     always), and at a record that goes beyond ``content``. With ``is_rest`` nothing follows
-    ``content``: such a record is then damaged, if whole ones stand behind it, or torn.
+    ``content``: such a record is torn, as its process ended before it was staged.
     """
     found = Records()
     at = 0
     total = len(content)
     ids, payloads = found.ids, found.payloads
     while total - at >= HEAD_BYTES:
-        kind, id_size, size, checksum, staged_at = _HEAD.unpack_from(content, at)
         begin = at + HEAD_BYTES
+        kind, id_size, size, staged_at = _FIELDS.unpack_from(content, at)
+        checksum, body_checksum = _CHECKSUMS.unpack_from(content, begin - _CHECKSUMS.size)
         end = begin + size
+        if zlib.crc32(content[at : at + _FIELDS.size], salt) != checksum:
+            end = _next_head(content, at + 1, salt) or (total if is_rest else total + 1)
+            kind = _LOST
+        if end > total:
+            break
+        if payloads and kind != HEADER and (len(payloads) >= count_max or end > bytes_max):
+            break
         body = content[begin:end]
-        if kind not in _KINDS or zlib.crc32(body, size << 8 ^ id_size) != checksum:
-            if end > total and not is_rest and kind in _KINDS and size <= BODY_BYTES_MAX:
-                break
-            after = _next_record(content, at + 1)
-            if after is None:
-                break
-            found.damaged.append((at, after))
-            found.end = at = after
-            continue
-        if kind == HEADER:
+        if kind == _LOST or zlib.crc32(body, checksum) != body_checksum:
+            found.damaged.append((at, end))
+        elif kind == HEADER:
             found.header = body
         else:
-            if payloads and (len(payloads) >= count_max or end > bytes_max):
-                break
             if kind == ROW:
                 found.rows.append(len(payloads))
             if found.staged_at is None:
@@ -102,20 +112,13 @@ def decode_records(content: bytes, *, count_max: int, bytes_max: int, is_rest: b
     return found
 
 
-def _next_record(content: bytes, start: int) -> int | None:
-    """Return where the next whole record begins at or after ``start``; None: none does."""
-    places = [place for kind in _KINDS if (place := content.find(kind, start)) >= 0]
-    while places:
-        place = min(places)
-        if _is_whole(content, place):
-            return place
-        places = [found for kind in _KINDS if (found := content.find(kind, place + 1)) >= 0]
+def _next_head(content: bytes, start: int, salt: int) -> int | None:
+    """Return where the next whole head begins at or after ``start``; None: none does."""
+    for match in _ANY_KIND.finditer(content, start):
+        at = match.start()
+        if at > len(content) - HEAD_BYTES:
+            break
+        checksum, _ = _CHECKSUMS.unpack_from(content, at + _FIELDS.size)
+        if zlib.crc32(content[at : at + _FIELDS.size], salt) == checksum:
+            return at
     return None
-
-
-def _is_whole(content: bytes, at: int) -> bool:
-    if len(content) - at < HEAD_BYTES:
-        return False
-    _, id_size, size, checksum, _ = _HEAD.unpack_from(content, at)
-    body = content[at + HEAD_BYTES : at + HEAD_BYTES + size]
-    return len(body) == size and bool(zlib.crc32(body, size << 8 ^ id_size) == checksum)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from typing import Protocol
+
+
+def salt_of(name: str) -> int:
+    """Return the salt of segments in the folder, or in the file, of that ``name``."""
+    return zlib.crc32(name.encode())
 
 
 class Segment(Protocol):
     """Bytes that only grow at their end."""
 
     number: int
+    salt: int
+    """Begins the checksums of its records."""
     size: int
     """Bytes in it."""
 
@@ -38,13 +46,14 @@ class Segment(Protocol):
 class FileSegment:
     """A segment that outlives the process: each append is one ``write(2)``."""
 
-    def __init__(self, path: str, number: int, *, create: bool) -> None:
+    def __init__(self, path: str, number: int, salt: int, *, create: bool) -> None:
         """Open the file at ``path``.
 
         Raises:
             OSError: it cannot be opened or, with ``create``, exists already.
         """
         self.number = number
+        self.salt = salt
         self._path = path
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         self._fd = os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
@@ -55,7 +64,11 @@ class FileSegment:
         written = os.write(self._fd, record)
         if written != len(record):
             # Part of it fitted on the disk; the next one must not follow half a record.
-            os.ftruncate(self._fd, self.size)
+            try:
+                os.ftruncate(self._fd, self.size)
+            except OSError:
+                self.size += written  # then it stays, and is found damaged
+                raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         self.size += written
 
@@ -70,8 +83,8 @@ class FileSegment:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            os.close(descriptor)
 
     def remove(self) -> None:
         """Close and delete the file."""
@@ -82,8 +95,9 @@ class FileSegment:
 class MemorySegment:
     """A segment that ends with the process."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, salt: int) -> None:
         self.number = number
+        self.salt = salt
         self.size = 0
         self._content = bytearray()
 

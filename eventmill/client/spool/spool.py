@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from eventmill.base.clock import Clock
+from eventmill.client.spool.dead import keep_damaged
 from eventmill.client.spool.owner import OwnerFolder, orphans
 from eventmill.client.spool.place import SpoolPlace
 from eventmill.client.spool.reading import fingerprint_in, read_records
 from eventmill.client.spool.record import HEADER, Records, encode_record
-from eventmill.client.spool.segment import MemorySegment, Segment
+from eventmill.client.spool.segment import MemorySegment, Segment, salt_of
 
 _logger = logging.getLogger("eventmill.client")
 
@@ -96,6 +96,8 @@ class Spool:
         self._clock = clock
         self._folder = place.folder
         self._name = place.name
+        self.salt = salt_of(place.name)
+        """For ``encode_record``."""
         self._about = place.about
         self._segment_bytes = place.segment_bytes
         self._bytes_max = place.bytes_max
@@ -103,9 +105,12 @@ class Spool:
         self._active: _Part | None = None
         self._adopted: list[_Owner] = []
         self._next_number = 1
+        self._is_closed = False
         self._reading = threading.Lock()
         self._in_flight: list[Taken] = []
         self._unsynced: set[_Part] = set()
+        self._has_new_names = False
+        """Whether a segment was made since the last sync."""
         self.staged_count = 0
         self.read_count = 0
         """Own events that were handed out or dropped: those from here on wait."""
@@ -125,7 +130,9 @@ class Spool:
             fingerprint: of the message type that encoded it; empty for a row.
 
         Raises:
-            SpoolFullError: it was not added.
+            SpoolFullError: it was not added, as there is no room.
+            UnavailableError: it was not added, as this process may not open one more file.
+            UsageError: it was not added, as the folder cannot be made where it was asked for.
         """
         size = len(record)
         if self.bytes + size > self._bytes_max:
@@ -174,13 +181,15 @@ class Spool:
         for path in orphans(self._folder):
             if path == own or path in held:
                 continue
+            folder = None
             try:
                 folder = OwnerFolder.adopt(path)
+                if folder is not None:
+                    size += self._take_over(folder)
             except OSError as error:
                 _logger.warning("%s cannot be taken over: %s", path, error)
-                continue
-            if folder is not None:
-                size += self._take_over(folder)
+                if folder is not None:
+                    folder.release()
         return size
 
     # -- out --------------------------------------------------------------------------------
@@ -217,6 +226,8 @@ class Spool:
         with self.lock:
             if taken in self._in_flight:
                 self._in_flight.remove(taken)
+            if self._is_closed:
+                return  # somebody else may have adopted it by now, and finds it stored
             taken.part.settled[taken.begin] = taken.end
             self._advance(taken.part)
 
@@ -275,6 +286,8 @@ class Spool:
         with self.lock:
             target = self.staged_count
             parts = list(self._unsynced)
+            folder = self._own.folder if self._own and self._has_new_names else None
+            self._has_new_names = False
             if self._active is not None and self._active not in parts:
                 parts.append(self._active)
             self._unsynced.clear()
@@ -283,9 +296,12 @@ class Spool:
         try:
             for part in parts:
                 part.segment.sync()
+            if folder is not None:
+                folder.sync()
         except OSError:
             with self.lock:
                 self._unsynced.update(parts)
+                self._has_new_names = True
             raise
         finally:
             with self.lock:
@@ -304,14 +320,15 @@ class Spool:
             owners = [*self._adopted, *([self._own] if self._own else [])]
             self._adopted, self._own, self._active = [], None, None
             self.unread_bytes = 0
-        for owner in owners:
-            is_done = all(part.acked_to >= part.segment.size for part in owner.parts)
-            for part in owner.parts:
-                part.segment.close()
-            if owner.folder is not None:
-                if is_done:
-                    owner.folder.remove()
-                owner.folder.release()
+            self._is_closed = True
+            for owner in owners:
+                is_done = all(part.acked_to >= part.segment.size for part in owner.parts)
+                for part in owner.parts:
+                    part.segment.close()
+                if owner.folder is not None:
+                    if is_done:
+                        owner.folder.remove()
+                    owner.folder.release()
 
     def abandon(self) -> None:
         """Close this process's copies of the files: after a fork they are the parent's."""
@@ -330,10 +347,12 @@ class Spool:
             self._own = _Owner(folder)
         number = self._next_number
         segment: Segment = (
-            self._own.folder.add_segment(number) if self._own.folder else MemorySegment(number)
+            self._own.folder.add_segment(number)
+            if self._own.folder
+            else MemorySegment(number, self.salt)
         )
-        about = {"format": FORMAT, "fingerprint": fingerprint, **self._about}
-        header = encode_record(HEADER, b"", json.dumps(about).encode(), self._clock.now())
+        about = json.dumps({"format": FORMAT, "fingerprint": fingerprint, **self._about})
+        header = encode_record(HEADER, b"", about.encode(), self._clock.now(), salt=self.salt)
         try:
             segment.append(header)
         except OSError:
@@ -342,6 +361,7 @@ class Spool:
             raise
         old, self._active = self._active, _Part(self._own, segment, fingerprint)
         self._next_number += 1
+        self._has_new_names = True
         self._active.read_to = self._active.acked_to = segment.size
         self._own.parts.append(self._active)
         self.bytes += segment.size
@@ -366,6 +386,11 @@ class Spool:
             folder.remove()
             return 0
         with self.lock:
+            if self._is_closed:  # meanwhile: somebody else is to send it
+                for part in owner.parts:
+                    part.segment.close()
+                folder.release()
+                return 0
             self._adopted.append(owner)
             self.unread_bytes += size
             self.bytes += sum(part.segment.size for part in owner.parts)
@@ -399,6 +424,7 @@ class Spool:
             first = self.read_count
             self.read_count += count
             part.events_read += count
+        self._count_lost(part)
         taken = Taken(
             records.ids, records.payloads, records.rows, part.fingerprint,
             records.staged_at or 0.0, first, part, begin, part.read_to,
@@ -411,7 +437,19 @@ class Spool:
         self.unread_bytes -= end - part.read_to
         part.settled[part.read_to] = end
         part.read_to = end
+        self._count_lost(part)
         self._advance(part)
+
+    def _count_lost(self, part: _Part) -> None:
+        """Count own events that were to be in the part, once it is read to its end, and were not.
+
+        The caller holds the lock.
+        """
+        if part.is_own and part.read_to >= part.segment.size:
+            lost = part.events - part.events_read
+            part.events_read += lost
+            self.read_count += lost
+            self.dropped += Counter(damaged=lost)
 
     def _advance(self, part: _Part) -> None:
         """Move the acked offset on, and remove what is done with; the caller holds the lock."""
@@ -433,10 +471,6 @@ class Spool:
                 owner.folder.remove()
 
     def _end_part(self, part: _Part) -> None:
-        if part.is_own and part.events_read < part.events:
-            lost = part.events - part.events_read
-            self.read_count += lost
-            self.dropped["damaged"] += lost
         self._unsynced.discard(part)
         self.bytes -= part.segment.size
         with suppress(OSError):  # what cannot be removed is skipped by the checkpoint
@@ -450,14 +484,12 @@ class Spool:
                 "%d bytes of staged events fail their checksum%s", len(content),
                 f" and are kept in {self._folder}/.damaged" if self._folder else "",
             )  # fmt: skip
-            if not part.is_own:
+            if not part.is_own and begin + start:  # what begins at 0 is the header
                 with self.lock:
+                    self.adopted_count += 1
                     self.dropped["damaged"] += 1
-            if self._folder is None:
-                continue
-            with suppress(OSError):
-                folder = os.path.join(self._folder, ".damaged")
-                os.makedirs(folder, mode=0o700, exist_ok=True)
-                name = f"{self._name}-{part.segment.number}-{begin + start}.bin"
-                with open(os.path.join(folder, name), "wb") as file:
-                    file.write(content)
+            if part.owner.folder is not None:
+                with suppress(OSError):
+                    keep_damaged(
+                        part.owner.folder.path, f"{part.segment.number}-{begin + start}", content
+                    )

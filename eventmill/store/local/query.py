@@ -22,6 +22,7 @@ from eventmill.store.local.manifest import FileRow, Manifest
 from eventmill.store.local.partition import event_time_column
 from eventmill.store.local.tail import Tail
 from eventmill.store.own_columns import INGESTED_AT
+from eventmill.store.partition_filter import refuse_unfiltered
 from eventmill.wire.answer import QueryResult
 
 _TRIES = 5
@@ -125,6 +126,7 @@ class QueryRoom:
             segments = self._manifest.segments(live.uid)
             files = self._manifest.files(live.uid)
         spec = live.table.spec
+        refuse_unfiltered(translation, spec)
         time_column = event_time_column(spec)
         for column in {time_column, INGESTED_AT}:
             bounds = translation.time_bounds.get((table, column.lower()))

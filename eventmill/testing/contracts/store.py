@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -90,6 +91,22 @@ class StoreContract(SinkContract):
         with pytest.raises(SchemaConflictError):
             store.apply(replace(build_spec(), description="stale"), expected_version=0)
 
+    def test_of_two_that_apply_at_once_one_wins_and_the_other_is_told(self, store: Store) -> None:
+        def apply(words: str) -> int | str:
+            try:
+                spec = replace(build_spec(), description=words)
+                return store.apply(spec, expected_version=1).version
+            except SchemaConflictError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(apply, ["a", "b", "c", "d"]))
+        told = [answer for answer in answers if isinstance(answer, str)]
+        assert sorted(answer for answer in answers if isinstance(answer, int)) == [2]
+        assert len(told) == 3
+        assert all("version 2" in answer for answer in told)
+        assert store.describe(BUILDS).version == 2
+
     def test_a_version_of_a_table_that_is_not_there_is_refused(self, store: Store) -> None:
         with pytest.raises((SchemaConflictError, TableNotFoundError)):
             store.apply(build_spec(OTHER), expected_version=3)
@@ -169,6 +186,23 @@ class StoreContract(SinkContract):
         assert (len(cut), cut.stats.truncated, cut.stats.row_limit) == (2, True, 2)
         whole = store.query("SELECT name FROM contract.builds", row_limit=3)
         assert (len(whole), whole.stats.truncated) == (3, False)
+
+    def test_a_table_that_wants_a_partition_filter_is_not_read_without(self, store: Store) -> None:
+        wanted = Partitioning(column="at")
+        store.apply(replace(build_spec(OTHER), partitioning=wanted, require_partition_filter=True))
+        event = build("a", at={"seconds": 1_700_000_000})
+        store.put(build_batch("a", table=OTHER, events=[event]))
+        read = "SELECT name FROM contract.another"
+        for sql in (
+            read,
+            f"{read} WHERE name = 'a'",
+            f"{read} WHERE at > TIMESTAMP '2023-01-01' OR name = 'a'",
+            f"{read} WHERE at > TIMESTAMP '2023-01-01' UNION ALL {read}",
+        ):
+            with pytest.raises(QueryError, match=r"partition column.* at >="):
+                store.query(sql)
+        rows = list(store.query(f"{read} WHERE at >= TIMESTAMP '2023-11-14'"))
+        assert rows == [{"name": "a"}]
 
     def test_a_dry_run_answers_with_no_rows(self, store: Store) -> None:
         store.put(build_batch("a"))
