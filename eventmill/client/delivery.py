@@ -148,11 +148,8 @@ class Delivery:
         pause: Pause,
     ) -> None:
         batch = Batch.build(self._table, fingerprint, ids, events)
-        seconds = self._request_timeout_seconds
         try:
-            verdict = self._until_told(
-                lambda: self._sink.put(batch, timeout_seconds=seconds), pause
-            )
+            verdict = self._until_told(lambda: self._attempt(batch), pause)
         except PermanentError as error:
             if isinstance(error, BatchError) and len(events) > 1:
                 # Too large for somebody on the way, or one event that spoils the rest.

@@ -167,8 +167,10 @@ class _ShapeReader:
         message = message_of(field)
         if message in above:
             raise self._error(field, path, self._cycle(path, message, above))
-        # The root is above too, so that 15 levels of RECORD are 16 messages on the way down.
-        if len(above) > RECORD_LEVELS_MAX:
+        fields = self._message(message, f"{path}.", (*above, message))
+        # The root is above too, so that 15 levels of RECORD are 16 messages on the way down. A
+        # message without columns is no RECORD, at whatever level it is.
+        if fields and len(above) > RECORD_LEVELS_MAX:
             raise self._error(
                 field,
                 path,
@@ -176,7 +178,7 @@ class _ShapeReader:
                 f' {RECORD_LEVELS_MAX}; flatten the messages, or set bq_type "JSON" or "STRING"'
                 " on a field above it",
             )
-        return self._message(message, f"{path}.", (*above, message))
+        return fields
 
     def _cycle(self, path: str, message: Descriptor, above: tuple[Descriptor, ...]) -> str:
         names = path.split(".")
