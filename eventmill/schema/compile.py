@@ -22,6 +22,8 @@ SHIPPED_PROTOS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "proto
 
 # Warnings, and what the compiler's logging library says of itself.
 _NOISE = re.compile(r": warning:|^WARNING: All log messages|^[IW]\d{4} ")
+_COMPLAINTS_MAX = 20
+"""Lines of the compiler's that are shown: nobody mends more than these in one go."""
 
 
 def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> bytes:
@@ -55,6 +57,7 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
         if not os.path.isdir(folder):
             raise SchemaError(f"there is no import folder {folder}: give an existing folder")
     paths = [os.path.abspath(file) for file in files]
+    _check_text(paths)
     roots = list(dict.fromkeys(_roots(paths, [os.path.abspath(d) for d in import_dirs])))
     with tempfile.TemporaryDirectory(prefix="eventmill-protoc-") as folder:
         out = os.path.join(folder, "set")
@@ -127,4 +130,24 @@ def _complaint(stderr: str, paths: Sequence[str]) -> str:
         advice = "give the folder that holds the missing import with -I (import_dirs)"
     else:
         advice = "correct the file and compile it again"
+    more = len(lines) - _COMPLAINTS_MAX
+    if more > 0:
+        lines[_COMPLAINTS_MAX:] = [f"and {more} lines more like these"]
     return "\n".join([f"{names}: the .proto does not compile; {advice}", *lines])
+
+
+def _check_text(paths: Sequence[str]) -> None:
+    """Raise SchemaError for what is no text: of it the compiler says a hundred odd things."""
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                is_text = "\0" not in file.read()
+        except UnicodeDecodeError:
+            is_text = False
+        except OSError as error:
+            raise SchemaError(f"{path} cannot be read: {error.strerror}") from error
+        if not is_text:
+            raise SchemaError(
+                f"{path} is no text in UTF-8: give a .proto file, not a compiled one, and save it"
+                " as UTF-8"
+            )

@@ -97,6 +97,23 @@ def test_missing_files_and_folders_are_named(files: list[str], folders: list[str
         compile_protos(files, folders)
 
 
+@pytest.mark.parametrize("content", [b"\x7fELF\x00\x01", "message A {}".encode("utf-16")])
+def test_what_is_no_text_is_told_in_one_line(tmp_path: Path, content: bytes):
+    path = tmp_path / "a.proto"
+    path.write_bytes(content)
+    with pytest.raises(SchemaError, match=r"^[^\n]*a\.proto is no text in UTF-8[^\n]*$"):
+        compile_protos([str(path)])
+
+
+def test_of_very_many_faults_the_first_are_shown_and_the_rest_counted(tmp_path: Path):
+    body = "\n".join(f"message M{n} {{ int32 x = 0; }}" for n in range(50))
+    with pytest.raises(SchemaError) as raised:
+        compile_protos([write(tmp_path, "a.proto", body)])
+    lines = str(raised.value).splitlines()
+    assert lines[-1] == "and 80 lines more like these"  # two for each message
+    assert len(lines) == 22
+
+
 def test_every_shipped_file_compiles():
     shipped = sorted(str(path) for path in Path(SHIPPED_PROTOS).rglob("*.proto"))
     assert len(names(compile_protos(shipped))) >= len(shipped) >= 2
