@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("eventmill.cli.serve", "Run the server on a data folder."),
     "table": ("eventmill.cli.table", "Plan, apply, show, list, copy, export and remove tables."),
     "send": ("eventmill.cli.send", "Send NDJSON events into a table."),
+    "spool": ("eventmill.cli.spool", "Show and send events that wait on this machine."),
     "query": ("eventmill.cli.query", "Answer one GoogleSQL statement."),
     "tail": ("eventmill.cli.tail", "Show the newest events of a table, then live ones."),
     "quarantine": ("eventmill.cli.quarantine", "Look at rejected events."),

@@ -1,8 +1,9 @@
 """What cannot be sent, kept beside the events that still wait.
 
 Events that the other end will not take: one segment for each time it happens, in
-``SPOOL/TABLE/.dead``; its header says why. They are sent again when somebody asks for it. Bytes
-that fail their checksum: one file a stretch in ``SPOOL/TABLE/.damaged``, for a person to look at.
+``SPOOL/TABLE/.dead``; its header says why. They are sent again when somebody asks for it, who
+takes the file away: it has its name only once it is whole. Bytes that fail their checksum: one
+file a stretch in ``SPOOL/TABLE/.damaged``, for a person to look at.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 
 from eventmill.client.spool.record import ENCODED, HEADER, ROW, encode_record
-from eventmill.client.spool.segment import FileSegment, salt_of
+from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder
 
 DEAD_FOLDER = ".dead"
 DAMAGED_FOLDER = ".damaged"
+UNFINISHED = ".new-"
+"""Begins the name of what is being made, and of what a crash has kept from being finished."""
+DEAD_SUFFIX = ".seg"
 
 
 class DeadLetters:
@@ -47,9 +51,10 @@ class DeadLetters:
         """
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         name = f"{self._name}-{next(self._numbers)}"
-        path = os.path.join(self._folder, f"{name}.seg")
+        path = os.path.join(self._folder, name + DEAD_SUFFIX)
+        unfinished = os.path.join(self._folder, UNFINISHED + name + DEAD_SUFFIX)
         about = {"format": 1, "fingerprint": fingerprint, "error": why, **self._about}
-        segment = FileSegment(path, 0, salt_of(name), create=True)
+        segment = FileSegment(unfinished, 0, salt_of(name), create=True)
         try:
             head = json.dumps(about).encode()
             segment.append(encode_record(HEADER, b"", head, now, salt=segment.salt))
@@ -59,7 +64,23 @@ class DeadLetters:
             segment.sync()
         finally:
             segment.close()
+        os.rename(unfinished, path)
+        sync_folder(self._folder)
         return path
+
+
+def dead_letters_in(folder: str) -> list[str]:
+    """Return the paths of the dead-letter segments of the table at ``folder``, by name."""
+    below = os.path.join(folder, DEAD_FOLDER)
+    try:
+        names = sorted(os.listdir(below))
+    except FileNotFoundError:
+        return []
+    return [
+        os.path.join(below, name)
+        for name in names
+        if name.endswith(DEAD_SUFFIX) and not name.startswith(UNFINISHED)
+    ]
 
 
 def keep_damaged(owner_path: str, place: str, content: bytes) -> None:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from eventmill.base.errors import UnavailableError, UsageError
-from eventmill.client.spool.segment import FileSegment, salt_of
+from eventmill.client.spool.dead import DEAD_FOLDER, UNFINISHED
+from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder
 
 try:
     import fcntl
@@ -28,8 +29,9 @@ except ImportError:  # Windows, where there is no spool
     fcntl = None  # type: ignore[assignment]
 
 _CHECKPOINT = struct.Struct("<IQI")
-_UNFINISHED = ".new-"
 _SUFFIX = ".seg"
+UNFINISHED_SECONDS_MAX = 3600.0
+"""Older than that, nobody is at work any more on what takes less than a second to make."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
@@ -72,7 +74,7 @@ class OwnerFolder:
     @classmethod
     def _create(cls, parent: str, name: str) -> OwnerFolder:
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        unfinished = os.path.join(parent, _UNFINISHED + name)
+        unfinished = os.path.join(parent, UNFINISHED + name)
         os.mkdir(unfinished, 0o700)
         opened: list[int] = []
         try:
@@ -115,6 +117,19 @@ class OwnerFolder:
         """Make an empty segment; OSError when there is no room for it."""
         return FileSegment(self._segment(number), number, self._salt, create=True)
 
+    def move_in(self, path: str) -> None:
+        """Make the file at ``path`` the folder's only segment, and sync the folder.
+
+        Its checksums must begin with the folder's name, see ``salt_of``. It is in one of the two
+        places at any moment, or after a power cut.
+
+        Raises:
+            OSError: it was not moved, or is not synced; FileNotFoundError: somebody else took it.
+        """
+        os.rename(path, self._segment(1))
+        self.sync()
+        sync_folder(os.path.dirname(path))
+
     def segments(self) -> list[FileSegment]:
         """Open the segments that are here, ascending by number; OSError when one cannot be."""
         opened: list[FileSegment] = []
@@ -143,11 +158,7 @@ class OwnerFolder:
     def sync(self) -> None:
         """Return when the names of the folder's files survive a power cut."""
         for path in (self.path, os.path.dirname(self.path)):
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_folder(path)
 
     def release(self) -> None:
         """Leave the folder as it is, to be adopted; a second call does nothing."""
@@ -171,7 +182,7 @@ class OwnerFolder:
         self.release()
 
     def _segment(self, number: int) -> str:
-        return os.path.join(self.path, f"{number:010d}{_SUFFIX}")
+        return _segment_path(self.path, number)
 
 
 def orphans(parent: str) -> Iterator[str]:
@@ -184,6 +195,55 @@ def orphans(parent: str) -> Iterator[str]:
         path = os.path.join(parent, name)
         if not name.startswith(".") and os.path.exists(os.path.join(path, "lock")):
             yield path
+
+
+def remove_unfinished(parent: str, now: float) -> None:
+    """Remove what crashes have left of owner folders and dead letters that were being made.
+
+    No event is in them alone. What is younger than ``UNFINISHED_SECONDS_MAX``, or locked, is left.
+
+    Args:
+        parent: folder of a table's spool.
+        now: seconds since 1970.
+    """
+    for folder in (parent, os.path.join(parent, DEAD_FOLDER)):
+        with suppress(OSError):  # there is no such folder
+            for name in os.listdir(folder):
+                if name.startswith(UNFINISHED):
+                    _remove_when_old(os.path.join(folder, name), now)
+
+
+def unacked(path: str) -> Iterator[tuple[FileSegment, int]]:
+    """Yield the segments of the folder at ``path`` that may hold events which are not acked.
+
+    Needs no lock: a segment that its owner removes meanwhile is passed over.
+
+    Yields:
+        The segment, open until the next is asked for, and the offset before which all is acked.
+
+    Raises:
+        OSError: something in it cannot be read.
+    """
+    number, offset = 0, 0
+    with suppress(FileNotFoundError), open(os.path.join(path, "acked"), "rb") as file:
+        number, offset = _checkpoint_in(file.read())
+    try:
+        numbers = segment_numbers(path)
+    except FileNotFoundError:  # its owner was done with it meanwhile
+        return
+    for each in numbers:
+        if each < number:
+            continue
+        try:
+            segment = FileSegment(
+                _segment_path(path, each), each, salt_of(os.path.basename(path)), create=False
+            )
+        except FileNotFoundError:
+            continue
+        try:
+            yield segment, offset if each == number else 0
+        finally:
+            segment.close()
 
 
 def is_locked(path: str) -> bool:
@@ -202,6 +262,20 @@ def segment_numbers(path: str) -> list[int]:
     """Return the numbers of the segments in the folder at ``path``, ascending."""
     stems = (name.removesuffix(_SUFFIX) for name in os.listdir(path) if name.endswith(_SUFFIX))
     return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _segment_path(path: str, number: int) -> str:
+    return os.path.join(path, f"{number:010d}{_SUFFIX}")
+
+
+def _remove_when_old(path: str, now: float) -> None:
+    with suppress(OSError):  # somebody else was quicker
+        if now - os.stat(path).st_mtime <= UNFINISHED_SECONDS_MAX or is_locked(path):
+            return
+        if os.path.isdir(path):
+            _undo(path, [])
+        else:
+            os.unlink(path)
 
 
 def _open_checkpoint(path: str) -> int:

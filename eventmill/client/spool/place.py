@@ -98,11 +98,15 @@ def default_spool_dir(sink: Sink) -> str | None:
     address = getattr(sink, "address", None)
     if not isinstance(address, str) or os.name == "nt":
         return None
+    program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+    return os.path.join(default_spool_root(), _plain(program), _plain(address))
+
+
+def default_spool_root() -> str:
+    """Return the folder below which the spools of all this user's programs are."""
     given = environment().get("EVENTMILL_SPOOL_DIR")
     state = environment().get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    root = given or os.path.join(state, "eventmill", "spool")
-    program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
-    return os.path.join(root, _plain(program), _plain(address))
+    return given or os.path.join(state, "eventmill", "spool")
 
 
 def _plain(text: str) -> str:

@@ -26,6 +26,11 @@ def read_records(segment: Segment, begin: int, end: int, bytes_max: int, count_m
 
 def fingerprint_in(segment: Segment) -> str:
     """Return the fingerprint of the segment's encoded events; empty when its header is lost."""
+    return header_in(segment).get("fingerprint", "")
+
+
+def header_in(segment: Segment) -> dict[str, str]:
+    """Return what the segment's header says of its events; empty when it is lost."""
     head = decode_records(
         segment.read(0, _HEADER_BYTES_MAX),
         salt=segment.salt,
@@ -34,8 +39,8 @@ def fingerprint_in(segment: Segment) -> str:
         is_rest=False,
     ).header
     if head is None:
-        return ""
+        return {}
     try:
-        return str(json.loads(head).get("fingerprint", ""))
+        return {key: str(value) for key, value in json.loads(head).items()}
     except (ValueError, AttributeError):
-        return ""
+        return {}

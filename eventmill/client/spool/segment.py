@@ -8,6 +8,15 @@ import zlib
 from typing import Protocol
 
 
+def sync_folder(path: str) -> None:
+    """Return when the names in the folder at ``path`` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def salt_of(name: str) -> int:
     """Return the salt of segments in the folder, or in the file, of that ``name``."""
     return zlib.crc32(name.encode())

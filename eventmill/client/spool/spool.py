@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from eventmill.base.clock import Clock
 from eventmill.client.spool.dead import keep_damaged
-from eventmill.client.spool.owner import OwnerFolder, orphans
+from eventmill.client.spool.owner import OwnerFolder, orphans, remove_unfinished
 from eventmill.client.spool.place import SpoolPlace
 from eventmill.client.spool.reading import fingerprint_in, read_records
 from eventmill.client.spool.record import HEADER, Records, encode_record
@@ -178,6 +178,7 @@ class Spool:
         own = self._own.folder.path if self._own and self._own.folder else ""
         held = {owner.folder.path for owner in self._adopted if owner.folder}
         size = 0
+        remove_unfinished(self._folder, self._clock.now())
         for path in orphans(self._folder):
             if path == own or path in held:
                 continue
