@@ -1,12 +1,11 @@
 """Every setting of Eventmill: what it means, its default, and where its value came from.
 
 Read once, at the edge (the command line, ``eventmill.connect``); below that only values travel.
-This is the one place that looks at the process's environment and at configuration files.
+This is the one place that looks at configuration files.
 """
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
+from eventmill.base.environment import environment
 from eventmill.base.errors import UsageError
 from eventmill.base.quantity import parse_bytes, parse_seconds
 
@@ -149,11 +149,6 @@ class LoadedSettings:
                     source=self.sources.get(name, "default"),
                     env=environment_name(name),
                 )
-
-
-def environment() -> Mapping[str, str]:
-    """Return the process's environment: the one door to it."""
-    return os.environ
 
 
 def environment_name(name: str) -> str:

@@ -17,8 +17,8 @@ from importlib import import_module
 import click
 
 from eventmill import __version__
+from eventmill.base.environment import environment
 from eventmill.base.errors import EventmillError, UsageError
-from eventmill.base.settings import environment
 from eventmill.cli.invocation import Invocation, store_option
 
 EXIT_DONE = 0

@@ -11,9 +11,9 @@ import click
 
 from eventmill.address import is_server
 from eventmill.base.clock import utc_datetime
+from eventmill.base.environment import environment
 from eventmill.base.errors import SchemaConflictError, TableNotFoundError, UsageError
 from eventmill.base.quantity import format_seconds
-from eventmill.base.settings import environment
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import (
     Format,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from eventmill.base.environment import environment
 from eventmill.base.errors import UsageError
-from eventmill.base.settings import environment
 from eventmill.client.spool.dead import DeadLetters
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import EVENT_BYTES_MAX

@@ -337,5 +337,7 @@ def test_the_sending_library_imports_fast_and_little():
         return min(seconds)
 
     imports = program.partition("\n")[0]
-    # A busy machine makes it slower, nothing makes it faster: the best of some rounds counts.
-    assert any(best_seconds(imports) - best_seconds("pass") < 0.080 for _ in range(5))
+    below = "import google.protobuf.message_factory, http.client, logging, dataclasses"
+    # What it stands on takes longer than itself and differs from machine to machine. A busy one
+    # makes both slower, nothing makes them faster: the best of some rounds counts.
+    assert any(best_seconds(imports) - best_seconds(below) < 0.050 for _ in range(5))
