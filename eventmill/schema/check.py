@@ -26,15 +26,19 @@ _CHUNK = 512
 class EventCheck:
     """Judges events of one message type; safe from any thread."""
 
-    def __init__(self, message_type: MessageType) -> None:
+    def __init__(self, message_type: MessageType, *, rules: bool = True) -> None:
         """Compile the checks.
+
+        Args:
+            message_type: of the events.
+            rules: hold them to the rules (``buf.validate``) of the .proto as well.
 
         Raises:
             SchemaError: the message does not fit a table.
         """
         self.message_type = message_type
         self._parse = message_type.parse
-        self._checks = checks_of(message_type)
+        self._checks = checks_of(message_type, rules=rules)
         self._timestamps = _timestamps_alone(message_type, self._checks)
         self._unknown = UnknownFields(message_type)
 

@@ -7,7 +7,6 @@ or well-known types again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ from weakref import WeakKeyDictionary
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from eventmill.base.errors import SchemaError, UsageError
+from eventmill.base.renewed_lock import RenewedLock
 from eventmill.schema.dynamic import holder_of, message_of
 from eventmill.schema.kinds import WRAPPERS, Kind, is_map, kinds_of
 from eventmill.schema.message_type import MessageType
@@ -38,7 +38,7 @@ _REFUSED_PREFIXES = (
 )
 # The query engine's decimals have 38 digits; a BIGNUMERIC has up to 77.
 _REFUSED_TYPES = {ColumnType.BIGNUMERIC: "has more digits than a query here can count with"}
-OWN_COLUMNS = ("_insert_id", "_ingested_at", "_whole_event")
+OWN_COLUMNS = ("_insert_id", "_ingested_at", "_whole_event", "_whole_event_version")
 """Columns that stored rows have beside those of their message."""
 
 
@@ -63,7 +63,7 @@ class FieldShape:
 
 
 _shapes: WeakKeyDictionary[MessageType, tuple[FieldShape, ...]] = WeakKeyDictionary()
-_lock = threading.Lock()
+_guard = RenewedLock()
 
 
 def shape_of(message_type: MessageType) -> tuple[FieldShape, ...]:
@@ -72,7 +72,7 @@ def shape_of(message_type: MessageType) -> tuple[FieldShape, ...]:
     Raises:
         SchemaError: the message does not fit a table; names the field, its file and the remedy.
     """
-    with _lock:
+    with _guard.lock:
         found = _shapes.get(message_type)
         if found is None:
             found = _ShapeReader(message_type.descriptor).read()

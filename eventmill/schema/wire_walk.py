@@ -1,7 +1,8 @@
 """The wire format, where protobuf's own reader does not tell enough.
 
 Why bytes do not parse: protobuf says only *that* parsing failed. The walk here finds the one
-cause that a sender can act on, a string that is not UTF-8, and leaves the rest as malformed.
+cause that a sender can act on, a string that is not UTF-8, and leaves the rest as malformed. And
+where in the bytes each field stands, so that one can be left out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,22 @@ def find_bad_text(descriptor: Descriptor, event: bytes) -> str | None:
         MalformedError: the wire format is broken before such a field.
     """
     return _walk(descriptor, event, 0, len(event), "", 0)
+
+
+def split_fields(event: bytes) -> list[tuple[int, bytes]]:
+    """Return the number and the bytes of each field at the event's own level, in order.
+
+    Raises:
+        MalformedError: the bytes are not in the wire format.
+    """
+    fields = []
+    at = 0
+    while at < len(event):
+        start = at
+        tag, at = _varint(event, at, len(event))
+        at = _skip_any(event, at, tag, 0)
+        fields.append((tag >> 3, event[start:at]))
+    return fields
 
 
 def encode_varint(number: int) -> bytes:
@@ -97,6 +114,26 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise MalformedError("a number is cut short or too long")
+
+
+def _skip_any(data: bytes, at: int, tag: int, depth: int) -> int:
+    """Return where the value behind ``tag`` ends, also that of a group."""
+    if tag & 7 == _BYTES:
+        length, at = _varint(data, at, len(data))
+        if at + length > len(data):
+            raise MalformedError("cut short")
+        return at + length
+    if tag & 7 != _GROUP_START:
+        return _skip(data, at, len(data), tag & 7)
+    if depth > _DEPTH_MAX:
+        raise MalformedError("nested too deeply")
+    while True:
+        inner, at = _varint(data, at, len(data))
+        if inner & 7 == _GROUP_END:
+            if inner >> 3 != tag >> 3:
+                raise MalformedError("a group ends as another")
+            return at
+        at = _skip_any(data, at, inner, depth + 1)
 
 
 def _skip(data: bytes, at: int, end: int, wire_type: int) -> int:

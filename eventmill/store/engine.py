@@ -6,37 +6,29 @@ store's own folder, the configuration is locked, Python objects are not found by
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eventmill.base.errors import QueryCancelledError, QueryError, UnavailableError
+from eventmill.base.errors import QueryError, UnavailableError
 from eventmill.schema.table import TableId
+from eventmill.store.engine_errors import engine_errors
 from eventmill.store.googlesql import Translation, view_name
 from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT
+from eventmill.store.stopping import attended, stopping
 from eventmill.wire.answer import QueryResult, QueryStats
 
 _BATCH_ROWS = 65_536
-_STOP_POLL_SECONDS = 0.05
 _TIMESTAMP_MIN_US = -62_135_596_800_000_000
 _TIMESTAMP_MAX_US = 253_402_300_799_999_999
 """GoogleSQL's TIMESTAMP: 0001-01-01 to 9999-12-31 23:59:59.999999 UTC, in microseconds since 1970
 (cloud.google.com/bigquery/docs/reference/standard-sql/data-types, looked up 2026-11-23)."""
-_UNKNOWN_COLUMN = re.compile(
-    r'Column "(?P<a>[^"]+)" referenced that exists in the SELECT|'
-    r'Referenced column "(?P<b>[^"]+)" not found|'
-    r'does not have a column named "(?P<c>[^"]+)"|'
-    r'Could not find key "(?P<d>[^"]+)" in struct'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +44,8 @@ class Source:
     are among ``rows``."""
     files_differ: bool = False
     """Whether the files were written by different definitions and must be joined by name."""
-    files_older: bool = False
-    """Whether a file may lack columns that the table has got since."""
+    lists_lacked: Collection[str] = ()
+    """Dotted paths of repeated columns that a file may lack: there, its rows have empty lists."""
     bytes: int = 0
     """Bytes of the files and of the log behind ``rows``."""
 
@@ -112,11 +104,10 @@ class Engine:
                 raise UnavailableError("the store is closed")
             cursor = self._db.cursor()
         try:
-            with _stopping(cursor, timeout_seconds, cancel), _engine_errors(sources):
-                for table, source in sources.items():
-                    _create_view(cursor, table, source, table in translation.pseudo_columns)
-                answer = cursor.sql(translation.sql, params=translation.parameters or None)
-                rows, truncated = _fetch(answer, row_limit)
+            with stopping(cursor, timeout_seconds, cancel):
+                rows, truncated = attended(
+                    lambda: _answer(cursor, translation, sources, row_limit), cursor.interrupt
+                )
         finally:
             cursor.close()
         return QueryResult(
@@ -134,7 +125,7 @@ class Engine:
         began = time.perf_counter()
         cursor = self._db.cursor()
         try:
-            with _engine_errors(sources):
+            with engine_errors(translation.sql, _schemas(sources)):
                 for table, source in sources.items():
                     _create_view(cursor, table, source, table in translation.pseudo_columns)
                 cursor.execute(f"EXPLAIN {translation.sql}", translation.parameters or None)
@@ -144,13 +135,30 @@ class Engine:
         return QueryStats(time.perf_counter() - began, scanned, False, 0)
 
 
+def _answer(
+    cursor: duckdb.DuckDBPyConnection,
+    translation: Translation,
+    sources: Mapping[TableId, Source],
+    row_limit: int | None,
+) -> tuple[pa.Table, bool]:
+    with engine_errors(translation.sql, _schemas(sources)):
+        for table, source in sources.items():
+            _create_view(cursor, table, source, table in translation.pseudo_columns)
+        answer = cursor.sql(translation.sql, params=translation.parameters or None)
+        return _fetch(answer, row_limit)
+
+
+def _schemas(sources: Mapping[TableId, Source]) -> dict[TableId, pa.Schema]:
+    return {table: source.rows.schema for table, source in sources.items()}
+
+
 def _create_view(
     cursor: duckdb.DuckDBPyConnection, table: TableId, source: Source, own_columns: bool
 ) -> None:
     name = view_name(table)
     cursor.register(f"rows of {name}", source.rows)
     columns = [
-        _filled(field) if source.files_older else _name(field.name)
+        _filled(field, source.lists_lacked)
         for field in source.rows.schema
         if own_columns or field.name not in (INSERT_ID, INGESTED_AT)
     ]
@@ -168,10 +176,29 @@ def _create_view(
     cursor.execute(view)
 
 
-def _filled(field: pa.Field) -> str:
-    """Return a column, where it is repeated with an empty list for rows from before it."""
+def _filled(field: pa.Field, lists: Collection[str]) -> str:
+    """Return a column, with an empty list where a list of ``lists`` is missing in it."""
     name = _name(field.name)
-    return f"COALESCE({name}, []) AS {name}" if pa.types.is_list(field.type) else name
+    filled = _filled_value(name, field.type, field.name, lists)
+    return name if filled == name else f"{filled} AS {name}"
+
+
+def _filled_value(value: str, kind: pa.DataType, path: str, lists: Collection[str]) -> str:
+    if pa.types.is_list(kind):
+        # One name a level: an inner function must not take the outer one's element for its own.
+        element = f"x{path.count('.')}"
+        filled = _filled_value(element, kind.value_type, path, lists)
+        if filled != element:
+            value = f"list_transform({value}, lambda {element}: {filled})"
+        return f"COALESCE({value}, [])" if path in lists else value
+    if not pa.types.is_struct(kind) or not any(one.startswith(f"{path}.") for one in lists):
+        return value
+    parts = []
+    for below in kind:
+        part = f"struct_extract({value}, {_text(below.name)})"
+        filled = _filled_value(part, below.type, f"{path}.{below.name}", lists)
+        parts.append(f"{_name(below.name)} := {filled}")
+    return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({', '.join(parts)}) END"
 
 
 def _lake(paths: Iterable[str], by_name: bool) -> str:
@@ -222,94 +249,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
     return kind
-
-
-@contextmanager
-def _engine_errors(sources: Mapping[TableId, Source]) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.InterruptException:
-        raise
-    except duckdb.IOException as error:
-        if "No such file" in str(error) or "No files found" in str(error):
-            raise FileNotFoundError(str(error)) from error
-        raise QueryError(f"the query failed: {error}") from error
-    except duckdb.Error as error:
-        raise QueryError(_readable(str(error), sources)) from error
-    except pa.ArrowException as error:
-        raise QueryError(f"the answer cannot be shown: {error}") from error
-
-
-@contextmanager
-def _stopping(
-    cursor: duckdb.DuckDBPyConnection,
-    timeout_seconds: float | None,
-    cancel: threading.Event | None,
-) -> Iterator[None]:
-    """Interrupt ``cursor`` when the time is up or ``cancel`` is set, and say which it was."""
-    if timeout_seconds is None and cancel is None:
-        yield
-        return
-    finished = threading.Event()
-    reason: list[str] = []
-
-    def watch() -> None:
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        step = _STOP_POLL_SECONDS if cancel is not None else timeout_seconds
-        while not finished.wait(step):
-            if cancel is not None and cancel.is_set():
-                reason.append("the query was cancelled")
-            elif deadline is not None and time.monotonic() >= deadline:
-                reason.append(
-                    f"the query was stopped after {timeout_seconds:g} s: narrow its time range,"
-                    " or allow it more time"
-                )
-            if reason:
-                # DuckDB forgets an interrupt that comes between two statements: repeat it.
-                while not finished.wait(_STOP_POLL_SECONDS / 10):
-                    cursor.interrupt()
-                return
-
-    watcher = threading.Thread(target=watch, name="query watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    except (duckdb.InterruptException, QueryError) as error:
-        if reason or isinstance(error, duckdb.InterruptException):
-            why = reason[0] if reason else "the query was interrupted"
-            raise QueryCancelledError(why) from error
-        raise
-    finally:
-        finished.set()
-        watcher.join()
-
-
-def _readable(message: str, sources: Mapping[TableId, Source]) -> str:
-    """Return DuckDB's message without the advice that only its own users can follow."""
-    unknown = _UNKNOWN_COLUMN.search(message)
-    if unknown:
-        return _no_such_column(next(filter(None, unknown.groups())), sources)
-    first, _, rest = message.partition("\n")
-    kept = [line for line in rest.splitlines() if line.strip() and "^" not in line]
-    kept = [line for line in kept if not line.startswith(("LINE ", "Use TRY", "Candidate", "\t"))]
-    text = " ".join([first, *kept]).strip()
-    return text.split(" Use TRY(")[0].split(", or SET ")[0]
-
-
-def _no_such_column(name: str, sources: Mapping[TableId, Source]) -> str:
-    known = sorted({path for source in sources.values() for path in _paths(source.rows.schema)})
-    near = difflib.get_close_matches(name, known, n=3)
-    near += [path for path in known if path.endswith(f".{name}")]
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    tables = ", ".join(str(table) for table in sources)
-    return f"there is no column {name} in {tables or 'this query'}{hint}"
-
-
-def _paths(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[str]:
-    for field in fields:
-        yield prefix + field.name
-        if pa.types.is_struct(field.type):
-            yield from _paths(field.type, f"{prefix}{field.name}.")
 
 
 def _name(name: str) -> str:

@@ -7,8 +7,9 @@ the other is suspected first. Nothing survives the process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -16,26 +17,25 @@ import pyarrow.compute as pc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock, seconds_of
 from eventmill.base.errors import UnavailableError
-from eventmill.schema.message_type import MessageType
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
-from eventmill.schema.unknown import UnknownFields
 from eventmill.store.admission import Admission
 from eventmill.store.change import changed_spec, no_such_table, refuse_own
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import translate
 from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS
+from eventmill.store.own_tables import own_specs
 from eventmill.store.partition_filter import refuse_unfiltered
 from eventmill.store.port import ROW_LIMIT_DEFAULT
 from eventmill.store.quarantine import (
     OWN_DATASET,
     QUARANTINE,
     quarantine_batches,
-    quarantine_spec,
     rejected_events,
 )
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
-from eventmill.wire.columns import ColumnReader
+from eventmill.wire.columns_arrow import arrow_schema_of
+from eventmill.wire.early_events import EarlyReader
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Features
 from eventmill.wire.verdict import Verdict
@@ -45,8 +45,18 @@ from eventmill.wire.verdict import Verdict
 class _MemoryTable:
     table: Table
     fingerprints: set[str]
-    rows: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
-    """Insert ID -> (encoded event, microseconds of ingestion), in order of arrival."""
+    definitions: list[TableSpec]
+    """Every definition that the table has had, from version 1 on."""
+    rows: dict[bytes, _Row] = field(default_factory=dict)
+    """By insert ID, in order of arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    event: bytes
+    ingested_us: int
+    version: int
+    """Of the definition that judged the event."""
 
 
 class MemoryStore:
@@ -58,7 +68,8 @@ class MemoryStore:
         self._tables: dict[TableId, _MemoryTable] = {}
         self._engine = Engine()
         self._closed = False
-        self._apply(quarantine_spec(), None)
+        for spec in own_specs():
+            self._apply(spec, None)
 
     @property
     def features(self) -> Features:
@@ -71,7 +82,8 @@ class MemoryStore:
         )
 
     def __repr__(self) -> str:
-        return f"<MemoryStore [{len(self._tables) - 1} tables]>"
+        count = sum(name.dataset != OWN_DATASET for name in self._tables)
+        return f"<MemoryStore [{count} tables]>"
 
     def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
         """Store one batch (see ``wire.sink.Sink.put``); never has to wait."""
@@ -94,6 +106,11 @@ class MemoryStore:
             for batch in quarantine_batches(events, self._clock):
                 self._keep(held, batch)
 
+    def keep_own(self, batch: Batch) -> None:
+        """Store rows of an own table, once each."""
+        with self._lock:
+            self._keep(self._held(batch.table), batch)
+
     def describe(self, table: TableId) -> Table:
         """Return the live definition of ``table``; TableNotFoundError when there is none."""
         with self._lock:
@@ -114,12 +131,14 @@ class MemoryStore:
             partitioning = held.table.spec.partitioning
             column = (partitioning and partitioning.column) or INGESTED_AT
             newest = pc.max(rows[column].cast(pa.int64())).as_py()
-            spec = held.table.spec
-            unknown = UnknownFields(MessageType.load(spec.descriptor_set, spec.message))
+            reader = _reader(held)
             return TableStats(
                 log_rows=len(held.rows),
-                ahead_rows=len(unknown.places([event for event, _ in held.rows.values()])),
-                log_bytes=sum(len(event) for event, _ in held.rows.values()),
+                ahead_rows=sum(
+                    reader.count_ahead([row.event for row in run], version)
+                    for version, run in _runs(held)
+                ),
+                log_bytes=sum(len(row.event) for row in held.rows.values()),
                 newest_event_at=None if newest is None else seconds_of(newest),
             )
 
@@ -193,18 +212,21 @@ class MemoryStore:
             if insert_id in held.rows:
                 duplicates.append(index)
             else:
-                held.rows[insert_id] = (event, ingested_us)
+                held.rows[insert_id] = _Row(event, ingested_us, held.table.version)
         return duplicates
 
     def _rows(self, held: _MemoryTable) -> pa.Table:
-        reader = ColumnReader(held.table.spec, fast=False)
-        events = pa.array([event for event, _ in held.rows.values()], pa.binary())
+        reader = _reader(held)
+        batches = [arrow_schema_of(held.table.spec.columns).empty_table()]
+        for version, run in _runs(held):
+            batch, _ = reader.read(pa.array([row.event for row in run], pa.binary()), version)
+            batches.append(pa.Table.from_batches([batch]))
         ids = pa.array([insert_id.decode() for insert_id in held.rows], pa.string())
-        times = pa.array([at for _, at in held.rows.values()], OWN_FIELDS[1].type)
-        return pa.Table.from_arrays(
-            [*reader.read(events).columns, ids, times],
-            schema=pa.schema([*reader.arrow_schema, *OWN_FIELDS]),
-        )
+        times = pa.array([row.ingested_us for row in held.rows.values()], OWN_FIELDS[1].type)
+        rows = pa.concat_tables(batches)
+        for own, values in zip(OWN_FIELDS, (ids, times), strict=True):
+            rows = rows.append_column(own, values)
+        return rows
 
     def _apply(self, spec: TableSpec, expected_version: int | None) -> Table:
         now = self._clock.now()
@@ -212,9 +234,23 @@ class MemoryStore:
         changed = changed_spec(held.table if held else None, spec, expected_version)
         if held is None:
             table = Table(spec, 1, now, now)
-            self._tables[spec.table] = _MemoryTable(table, {spec.fingerprint})
+            self._tables[spec.table] = _MemoryTable(table, {spec.fingerprint}, [spec])
             return table
         if changed is not None:
             held.table = Table(changed, held.table.version + 1, held.table.created_at, now)
             held.fingerprints.add(spec.fingerprint)
+            held.definitions.append(changed)
         return held.table
+
+
+def _reader(held: _MemoryTable) -> EarlyReader:
+    table, definitions = held.table, held.definitions
+    return EarlyReader(
+        table.spec, table.version, lambda version: definitions[version - 1], fast=False
+    )
+
+
+def _runs(held: _MemoryTable) -> Iterator[tuple[int, list[_Row]]]:
+    """Yield the rows in order, those together that one definition judged, with its version."""
+    for version, run in groupby(held.rows.values(), lambda row: row.version):
+        yield version, list(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eventmill.schema.table import Column, ColumnType, Mode
 
@@ -43,6 +44,30 @@ def element_type_of(column: Column) -> pa.DataType:
     if column.type is ColumnType.RECORD:
         return pa.struct([pa.field(below.name, arrow_type_of(below)) for below in column.fields])
     return _TYPES[column.type]
+
+
+def fitted_array(values: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    """Return values of an earlier definition of their column as ``arrow_type``.
+
+    Fields that their structs lack are NULL, or empty lists, at every depth; no list is NULL.
+    """
+    if values.type == arrow_type:
+        return values
+    if pa.types.is_list(arrow_type):
+        lengths = pc.fill_null(pc.list_value_length(values), 0)
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
+        elements = fitted_array(values.flatten(), arrow_type.value_type)
+        return pa.ListArray.from_arrays(offsets, elements, type=arrow_type)
+    if pa.types.is_struct(arrow_type):
+        before = {field.name for field in values.type}
+        below = [
+            fitted_array(values.field(field.name), field.type)
+            if field.name in before
+            else absent_array(field.type, len(values))
+            for field in arrow_type
+        ]
+        return pa.StructArray.from_arrays(below, fields=list(arrow_type), mask=values.is_null())
+    return values.cast(arrow_type)
 
 
 def absent_array(arrow_type: pa.DataType, length: int) -> pa.Array:

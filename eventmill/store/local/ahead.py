@@ -17,15 +17,16 @@ from eventmill.store.local.lake import read_whole_events
 from eventmill.store.local.layout import TableFolder
 from eventmill.store.local.manifest import FileRow
 from eventmill.store.own_columns import WHOLE_EVENT
+from eventmill.wire.early_events import Definition
 
 
 class AheadRows:
     """Rows of one table by one definition, each file read once. Safe from any thread."""
 
-    def __init__(self, table: Table, folder: TableFolder) -> None:
+    def __init__(self, table: Table, folder: TableFolder, definition: Definition) -> None:
         self._version = table.version
         self._folder = folder
-        self._decoder = FrameDecoder(table.spec)
+        self._decoder = FrameDecoder(table, definition)
         self._read: dict[str, pa.Table] = {}
         self._lock = threading.Lock()
 
@@ -46,10 +47,10 @@ class AheadRows:
         return count
 
     def _rows(self, files: Sequence[FileRow]) -> list[pa.Table]:
-        behind = [file.name for file in files if self.is_behind(file)]
+        behind = [file for file in files if self.is_behind(file)]
         with self._lock:
-            for name in behind:
-                if name not in self._read:
-                    whole = read_whole_events(self._folder.lake_file(name))
-                    self._read[name] = self._decoder.decode_again(whole)
-            return [self._read[name] for name in behind]
+            for file in behind:
+                if file.name not in self._read:
+                    whole = read_whole_events(self._folder.lake_file(file.name), file.version)
+                    self._read[file.name] = self._decoder.decode_again(whole, file.version)
+            return [self._read[file.name] for file in behind]

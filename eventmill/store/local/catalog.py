@@ -47,6 +47,18 @@ def read_tables(manifest: Manifest, known: Mapping[int, Table]) -> dict[int, Tab
     return tables
 
 
+def read_definition(manifest: Manifest, uid: int, version: int) -> TableSpec:
+    """Return what a table was at an earlier version.
+
+    Raises:
+        FileNotFoundError: the table is gone: take a new snapshot.
+    """
+    document = manifest.definition(uid, version)
+    if document is None:
+        raise FileNotFoundError(f"version {version} of table {uid} is not in the manifest")
+    return spec_from_json(json.loads(document))
+
+
 def spec_document(spec: TableSpec) -> str:
     """Return the text by which the manifest keeps a definition."""
     return json.dumps(spec_to_json(spec), separators=(",", ":"), sort_keys=True)

@@ -45,6 +45,8 @@ class Submission:
     checksum: int
     """crc32 of the payload, made by the caller: over a long payload Python lets other threads
     run, and the committer would have to win its turn back."""
+    version: int
+    """Version of the definition that the events were judged by, written into their frame."""
     finish: Finish
     """Called once, from the committer's thread: with the places of duplicates in ``batch``,
     ascending, or with the error."""
@@ -63,7 +65,6 @@ class TableCommitter:
         *,
         restore: Callable[[], None],
         seed: int,
-        version: int,
         seal_after_seconds: float,
     ) -> None:
         """Recover the log, then call ``restore`` for the IDs in the lake, then start the thread.
@@ -76,8 +77,6 @@ class TableCommitter:
         self._clock = clock
         self._restore = restore
         self._seed = seed
-        self.version = version
-        """Version of the table's definition, written into each frame."""
         self._seal_after_seconds = seal_after_seconds
         self._sequence = 0
         self._opened_at: float | None = None
@@ -85,6 +84,7 @@ class TableCommitter:
         self._waiting_bytes = 0
         self._wake = threading.Condition()
         self._closing = False
+        self._started = (clock.now(), clock.monotonic())
         self._seal_wanted: list[Future[bool]] = []
         self.groups = 0
         """Groups committed since the start; with the rows, a test sees that grouping happened."""
@@ -195,7 +195,7 @@ class TableCommitter:
         try:
             if self._log.is_broken:
                 self._recover()
-            self._window.expire(now)
+            self._window.expire(self._not_ahead(now))
             self._write(group, now)
         except BaseException as error:
             # Whoever waits must hear of it, whatever it is; the thread lives on.
@@ -207,6 +207,15 @@ class TableCommitter:
             return
         for submission in group:
             _tell(submission, submission.duplicates, None)
+
+    def _not_ahead(self, now: float) -> float:
+        """Return ``now``, or the time by what has passed since the start where that is earlier.
+
+        A wall clock that is set ahead must not empty the window: what was stored a minute ago is
+        repeated by its sender all the same.
+        """
+        wall, monotonic = self._started
+        return min(now, wall + self._clock.monotonic() - monotonic)
 
     def _write(self, group: Sequence[Submission], now: float) -> None:
         parts: list[bytes] = []
@@ -226,7 +235,7 @@ class TableCommitter:
                             payload,
                             sequence=sequence,
                             received_us=int(now * 1e6),
-                            version=self.version,
+                            version=submission.version,
                             count=count,
                             checksum=checksum,
                         )

@@ -20,7 +20,7 @@ from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import EventmillError, UnavailableError
 from eventmill.base.settings import StoreSettings
 from eventmill.schema.table import Table, TableId
-from eventmill.store.local.catalog import read_tables
+from eventmill.store.local.catalog import read_definition, read_tables
 from eventmill.store.local.decode import FrameDecoder
 from eventmill.store.local.disk import DISK, Disk, disk_errors
 from eventmill.store.local.frame import Frame, scan
@@ -29,7 +29,7 @@ from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import FileRow, Manifest, SegmentRow
 from eventmill.store.local.partition import expires_at, split
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT
+from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, JUDGED_BY, WHOLE_EVENT
 
 _logger = logging.getLogger("eventmill.compaction")
 
@@ -170,12 +170,12 @@ class Compactor:
     def _compact(
         self, uid: int, table: Table, segments: Sequence[SegmentRow], report: CompactionReport
     ) -> None:
-        decoder = FrameDecoder(table.spec)
+        decoder = self._decoder(uid, table)
         rows = decoder.decode(self._frames(uid, table, segments), for_lake=True)
         if WHOLE_EVENT in rows.column_names:
             _logger.warning(
-                "events of %s have fields that the table lacks, such as %s: they are kept whole;"
-                " apply a .proto with those fields and they appear",
+                "events of %s have fields that the table lacks or cannot hold, such as %s: they are"
+                " kept whole, and appear once a .proto is applied that has a place for them",
                 table.id, decoder.name_unknown(rows),
             )  # fmt: skip
         last = segments[-1].number
@@ -207,6 +207,9 @@ class Compactor:
         report.deduplicated_rows += deduplicated
         report.segment_bytes += sum(segment.bytes for segment in segments)
         report.lake_bytes += sum(file.bytes for file in files)
+
+    def _decoder(self, uid: int, table: Table) -> FrameDecoder:
+        return FrameDecoder(table, lambda version: read_definition(self._manifest, uid, version))
 
     def _frames(self, uid: int, table: Table, segments: Sequence[SegmentRow]) -> Iterator[Frame]:
         folder = self._layout.of(table.id, uid)
@@ -264,9 +267,9 @@ class Compactor:
     def _merge_files(
         self, uid: int, table: Table, partition: str, files: Sequence[FileRow]
     ) -> None:
-        schema = FrameDecoder(table.spec).schema
+        schema = self._decoder(uid, table).schema
         rows = pa.concat_tables(
-            [read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema)
+            [read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema, file.version)
              for file in files],
             promote_options="default",  # only some may have whole events
         )  # fmt: skip
@@ -279,14 +282,17 @@ class Compactor:
         spares it the work. A file whose events still have other fields more is done as well, or
         it would be tried again and again.
         """
-        decoder = FrameDecoder(table.spec)
-        for file in self._manifest.files(uid):
-            if not file.ahead_rows or file.version >= table.version:
-                continue
-            rows = read_rows(self._layout.of(table.id, uid).lake_file(file.name), decoder.schema)
+        files = self._manifest.files(uid)
+        behind = [file for file in files if file.ahead_rows and file.version < table.version]
+        if not behind:
+            return
+        decoder = self._decoder(uid, table)
+        for file in behind:
+            path = self._layout.of(table.id, uid).lake_file(file.name)
+            rows = read_rows(path, decoder.schema, file.version)
             is_ahead = pc.is_valid(rows[WHOLE_EVENT])
-            plain = rows.filter(pc.invert(is_ahead)).drop_columns([WHOLE_EVENT])
-            again = decoder.decode_again(rows.filter(is_ahead))
+            plain = rows.filter(pc.invert(is_ahead)).drop_columns([WHOLE_EVENT, JUDGED_BY])
+            again = decoder.decode_again(rows.filter(is_ahead), file.version)
             both = pa.concat_tables([plain, again], promote_options="permissive")
             self._replace(uid, table, file.partition, [file], both)
             report.caught_up_files += 1

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eventmill.schema.message_type import MessageType
-from eventmill.schema.table import TableSpec
+from eventmill.schema.late_reading import LateReading
+from eventmill.schema.reading_type import reading_type
+from eventmill.schema.table import Table
 from eventmill.schema.unknown import UnknownFields
 from eventmill.store.local.frame import Frame
 from eventmill.store.own_columns import (
     INGESTED_AT,
     INSERT_ID,
+    JUDGED_BY,
     OWN_FIELDS,
     WHOLE_EVENT,
-    WHOLE_EVENT_FIELD,
+    WHOLE_EVENT_FIELDS,
 )
 from eventmill.wire.batch import events_of
 from eventmill.wire.columns import ColumnReader
+from eventmill.wire.early_events import Definition, EarlyReader
 
 _SMALL_EVENTS = 32
 """Below this a frame is taken apart event by event, and many such frames make one array; above,
@@ -30,78 +34,134 @@ its payload is handed to Arrow as it lies. Either way costs the same at about th
 class FrameDecoder:
     """Turns frames of one table into record batches of ``schema``."""
 
-    def __init__(self, spec: TableSpec) -> None:
+    def __init__(self, table: Table, definition: Definition) -> None:
+        """Decode into the columns of ``table``.
+
+        Args:
+            table: by its newest definition.
+            definition: its earlier ones, by version.
+        """
+        spec = table.spec
+        message_type = reading_type(spec)
+        self._version = table.version
         self._reader = ColumnReader(spec)
-        self._unknown = UnknownFields(MessageType.load(spec.descriptor_set, spec.message))
+        self._early = EarlyReader(spec, table.version, definition)
+        self._unknown = UnknownFields(message_type)
+        self._late = LateReading(message_type)
         self.schema: pa.Schema = pa.schema([*self._reader.arrow_schema, *OWN_FIELDS])
 
     def decode(self, frames: Iterable[Frame], *, for_lake: bool = False) -> pa.Table:
         """Return the rows of ``frames``, in order.
 
-        With ``for_lake`` they have the column ``WHOLE_EVENT`` too when any event has fields that
-        the table lacks; it is null for the others.
-        """
-        ids: list[pa.Array] = []
-        events: list[pa.Array] = []
-        times: list[pa.Array] = []
-        small: list[Frame] = []
-        for frame in frames:
-            if frame.count < _SMALL_EVENTS:
-                small.append(frame)
-                continue
-            if small:
-                _take_apart(small, ids, events, times)
-                small = []
-            _view(frame, ids, events, times)
-        if small:
-            _take_apart(small, ids, events, times)
-        if not events:
-            return self.schema.empty_table()
-        encoded = pa.concat_arrays(events)
-        rows = self._rows(encoded, pa.concat_arrays(ids).cast(pa.string()), pa.concat_arrays(times))
-        return self._with_whole_events(rows, encoded) if for_lake else rows
+        With ``for_lake`` they have the columns ``WHOLE_EVENT`` and ``JUDGED_BY`` too when any
+        event has fields that the table lacks or cannot hold; they are null for the others.
 
-    def decode_again(self, rows: pa.Table) -> pa.Table:
+        Raises:
+            FileNotFoundError: the table is gone.
+        """
+        parts = []
+        for version, run in groupby(frames, self._judged_by):
+            events, ids, times = _arrays(run)
+            if version == self._version:
+                batch = self._reader.read(events)
+                ahead = self._unknown.places(events.to_pylist()) if for_lake else []
+            else:
+                batch, ahead = self._early.read(events, version)
+            rows = self._rows(batch, ids.cast(pa.string()), times)
+            parts.append(_with_whole_events(rows, events, ahead, version) if for_lake else rows)
+        if not parts:
+            return self.schema.empty_table()
+        return pa.concat_tables(parts, promote_options="default")
+
+    def decode_again(self, rows: pa.Table, version: int) -> pa.Table:
         """Return ``rows`` of the lake, read anew from their whole events by this definition.
 
         Args:
             rows: with the store's own columns, ``WHOLE_EVENT`` without nulls among them.
+            version: of the definition that could not read them whole.
 
         Returns:
-            The rows in order, with ``WHOLE_EVENT`` where an event still has fields that the
-            table lacks.
+            The rows, with ``WHOLE_EVENT`` where an event still has fields that the table lacks
+            or cannot hold.
+
+        Raises:
+            FileNotFoundError: the table is gone.
         """
-        encoded, ids, times = (
-            rows[name].combine_chunks() for name in (WHOLE_EVENT, INSERT_ID, INGESTED_AT)
-        )
-        return self._with_whole_events(self._rows(encoded, ids, times), encoded)
+        parts = [self.schema.empty_table()]
+        for judged_by in pc.unique(rows[JUDGED_BY]).to_pylist():
+            some = rows.filter(pc.equal(rows[JUDGED_BY], judged_by))
+            events, ids, times = (
+                some[name].combine_chunks() for name in (WHOLE_EVENT, INSERT_ID, INGESTED_AT)
+            )
+            batch, ahead = self._early.read(events, judged_by, after=version)
+            again = self._rows(batch, ids, times)
+            parts.append(_with_whole_events(again, events, ahead, judged_by))
+        return pa.concat_tables(parts, promote_options="default")
 
     def count_ahead(self, frames: Iterable[Frame]) -> int:
-        """Return how many events of ``frames`` have fields that the table lacks."""
-        return sum(len(self._unknown.places(events_of(frame.payload))) for frame in frames)
+        """Return how many events of ``frames`` have fields that the table lacks or cannot hold."""
+        count = 0
+        for frame in frames:
+            events, version = events_of(frame.payload), self._judged_by(frame)
+            if version == self._version:
+                count += len(self._unknown.places(events))
+            else:
+                count += self._early.count_ahead(events, version)
+        return count
 
     def name_unknown(self, rows: pa.Table) -> str:
-        """Return the first field that an event of ``rows`` has and the table lacks, for people."""
+        """Return the first field that an event of ``rows`` has and no column holds, for people."""
         for event in pc.drop_null(rows[WHOLE_EVENT]).slice(0, 1).to_pylist():
+            problem = self._late.problem(event)
+            if problem is not None:
+                return problem.field or "a field that cannot be read"
             found = self._unknown.first(event)
             if found is not None:
                 path, numbers = found
                 return f"field {numbers[0]}" + (f" in {path}" if path else "")
         return "no field"
 
-    def _rows(self, events: pa.Array, ids: pa.Array, times: pa.Array) -> pa.Table:
-        columns = self._reader.read(events)
-        return pa.Table.from_arrays([*columns.columns, ids, times], schema=self.schema)
+    def _judged_by(self, frame: Frame) -> int:
+        # A frame of a later version came after the snapshot: it is read as far as it is known.
+        return min(frame.version, self._version)
 
-    def _with_whole_events(self, rows: pa.Table, events: pa.Array) -> pa.Table:
-        encoded = events.to_pylist()
-        places = self._unknown.places(encoded)
-        if not places:
-            return rows
-        whole: list[bytes | None] = [None] * len(encoded)
-        for place in places:
-            whole[place] = encoded[place]
-        return rows.append_column(WHOLE_EVENT_FIELD, pa.array(whole, pa.binary()))
+    def _rows(self, batch: pa.RecordBatch, ids: pa.Array, times: pa.Array) -> pa.Table:
+        return pa.Table.from_arrays([*batch.columns, ids, times], schema=self.schema)
+
+
+def _with_whole_events(
+    rows: pa.Table, events: pa.Array, ahead: Sequence[int], judged_by: int
+) -> pa.Table:
+    """Add the whole events of the rows at the places ``ahead``, where there are any."""
+    if not ahead:
+        return rows
+    whole: list[bytes | None] = [None] * len(events)
+    versions: list[int | None] = [None] * len(events)
+    for place in ahead:
+        whole[place] = events[place].as_py()
+        versions[place] = judged_by
+    for field, values in zip(WHOLE_EVENT_FIELDS, (whole, versions), strict=True):
+        rows = rows.append_column(field, pa.array(values, field.type))
+    return rows
+
+
+def _arrays(frames: Iterable[Frame]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Return the events, the insert IDs and the times of ingestion of ``frames``, in order."""
+    ids: list[pa.Array] = []
+    events: list[pa.Array] = []
+    times: list[pa.Array] = []
+    small: list[Frame] = []
+    for frame in frames:
+        if frame.count < _SMALL_EVENTS:
+            small.append(frame)
+            continue
+        if small:
+            _take_apart(small, ids, events, times)
+            small = []
+        _view(frame, ids, events, times)
+    if small:
+        _take_apart(small, ids, events, times)
+    return pa.concat_arrays(events), pa.concat_arrays(ids), pa.concat_arrays(times)
 
 
 def _view(frame: Frame, ids: list[pa.Array], events: list[pa.Array], times: list[pa.Array]) -> None:

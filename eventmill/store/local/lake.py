@@ -14,7 +14,14 @@ from eventmill.schema.table import TableSpec
 from eventmill.store.local.disk import Disk, disk_errors
 from eventmill.store.local.manifest import FileRow
 from eventmill.store.local.partition import event_time_column
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, WHOLE_EVENT, WHOLE_EVENT_FIELD
+from eventmill.store.own_columns import (
+    INGESTED_AT,
+    INSERT_ID,
+    JUDGED_BY,
+    WHOLE_EVENT,
+    WHOLE_EVENT_FIELDS,
+)
+from eventmill.wire.columns_arrow import absent_array, fitted_array
 
 ROW_GROUP_ROWS = 122_880
 """DuckDB's own row-group size: its scan hands one group to one thread."""
@@ -42,7 +49,7 @@ class LakeWriter:
         if WHOLE_EVENT in rows.column_names:
             ahead = rows.num_rows - rows[WHOLE_EVENT].null_count
             if not ahead:
-                rows = rows.drop_columns([WHOLE_EVENT])
+                rows = rows.drop_columns([WHOLE_EVENT, JUDGED_BY])
         path = os.path.join(self._folder, name)
         unfinished = path + _UNFINISHED
         with disk_errors("writing to the lake"):
@@ -91,27 +98,56 @@ def read_insert_ids_by_hour(path: str) -> Iterator[tuple[float, list[bytes]]]:
         yield hour * 3600.0, ids.filter(pc.equal(hours, hour)).to_pylist()
 
 
-def read_rows(path: str, schema: pa.Schema) -> pa.Table:
-    """Return a lake file's rows with the columns of ``schema``; those it lacks are null.
+def read_rows(path: str, schema: pa.Schema, version: int) -> pa.Table:
+    """Return a lake file's rows with the columns of ``schema``.
 
-    ``WHOLE_EVENT`` comes last where the file has it.
+    Those that the file lacks are null, or empty lists, at every depth. ``WHOLE_EVENT`` and
+    ``JUDGED_BY`` come last where the file has whole events.
+
+    Args:
+        path: of the file.
+        schema: the table's columns with the store's own.
+        version: of the definition that the file was written by.
     """
     rows = pq.read_table(path, partitioning=None)
     if WHOLE_EVENT in rows.column_names:
-        schema = schema.append(WHOLE_EVENT_FIELD)
+        rows = _with_judges(rows, version)
+        schema = pa.schema([*schema, *WHOLE_EVENT_FIELDS])
     columns = [
-        rows[field.name].cast(field.type)
+        _fitted(rows[field.name], field.type)
         if field.name in rows.column_names
-        else pa.nulls(rows.num_rows, field.type)
+        else absent_array(field.type, rows.num_rows)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema([f.with_nullable(True) for f in schema]))
 
 
-def read_whole_events(path: str) -> pa.Table:
-    """Return the rows of a lake file that were kept with their whole event: own columns alone."""
-    rows = pq.read_table(path, columns=[INSERT_ID, INGESTED_AT, WHOLE_EVENT], partitioning=None)
-    return rows.filter(pc.is_valid(rows[WHOLE_EVENT]))
+def _fitted(values: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([fitted_array(part, arrow_type) for part in values.chunks], arrow_type)
+
+
+def read_whole_events(path: str, version: int) -> pa.Table:
+    """Return the rows of a lake file that were kept with their whole event: own columns alone.
+
+    ``version`` is that of the definition which the file was written by.
+    """
+    names = [INSERT_ID, INGESTED_AT, WHOLE_EVENT]
+    if JUDGED_BY in pq.read_schema(path).names:
+        names.append(JUDGED_BY)
+    rows = pq.read_table(path, columns=names, partitioning=None)
+    return _with_judges(rows.filter(pc.is_valid(rows[WHOLE_EVENT])), version)
+
+
+def _with_judges(rows: pa.Table, version: int) -> pa.Table:
+    """Add ``JUDGED_BY`` to the rows of a file that does not have it.
+
+    Such a file is from before it was kept: what wrote the file has read the events by its own
+    definition, as if that had judged them.
+    """
+    if JUDGED_BY in rows.column_names:
+        return rows
+    judges = pa.array([version] * rows.num_rows, pa.int32())
+    return rows.append_column(JUDGED_BY, judges)
 
 
 def _write_parquet(rows: pa.Table, path: str) -> None:

@@ -55,8 +55,13 @@ class FileLock:
                 SYSTEM_CLOCK.sleep(0.01)
         return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def write_note(self, note: dict[str, Any]) -> None:
-        """Replace the note; only for the eyes of others, hence not synced."""
+    def write_note(self, note: dict[str, Any], *, for_owner_alone: bool = False) -> None:
+        """Replace the note; only for the eyes of others, hence not synced.
+
+        ``for_owner_alone`` closes the file to everybody else before anything is written.
+        """
+        if for_owner_alone:
+            os.fchmod(self._fd, 0o600)
         text = json.dumps(note).encode()
         os.pwrite(self._fd, text, 0)
         os.truncate(self._fd, len(text))
@@ -96,8 +101,17 @@ def is_held(path: str) -> bool:
 
 def server_url(path: str) -> str | None:
     """Return the URL of the server that runs on the store in ``path``; None when none does."""
+    return _noted(path, "url")
+
+
+def server_key(path: str) -> str | None:
+    """Return the key by which the folder's owner reaches the server on ``path``; None: none."""
+    return _noted(path, "key")
+
+
+def _noted(path: str, word: str) -> str | None:
     lock = Layout.at(path).writer_lock
     if not is_held(lock):
         return None
-    url = read_note(lock).get("url")
-    return url if isinstance(url, str) else None
+    value = read_note(lock).get(word)
+    return value if isinstance(value, str) else None

@@ -202,6 +202,13 @@ class Manifest:
         rows = self._db.execute("SELECT fingerprint FROM definitions WHERE uid = ?", (uid,))
         return {str(row[0]) for row in rows}
 
+    def definition(self, uid: int, version: int) -> str | None:
+        """Return the document of a table's definition; None: it never had that version."""
+        row = self._db.execute(
+            "SELECT document FROM definitions WHERE uid = ? AND version = ?", (uid, version)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def insert_table(self, name: str, is_own: bool, document: str, print_: str, now: float) -> int:
         """Add a table at version 1; return its uid."""
         cursor = self._db.execute(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,11 @@ import pyarrow.compute as pc
 from eventmill.base.clock import seconds_of
 from eventmill.base.errors import UnavailableError
 from eventmill.base.settings import StoreSettings
-from eventmill.schema.table import TableId, TableStats
+from eventmill.schema.table import Column, Mode, TableId, TableSpec, TableStats
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import TimeBounds, Translation, translate
 from eventmill.store.local.ahead import AheadRows
-from eventmill.store.local.catalog import LiveTable, TableCache
+from eventmill.store.local.catalog import LiveTable, TableCache, read_definition
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.manifest import FileRow, Manifest
 from eventmill.store.local.partition import event_time_column
@@ -24,6 +25,7 @@ from eventmill.store.local.tail import Tail
 from eventmill.store.own_columns import INGESTED_AT
 from eventmill.store.partition_filter import refuse_unfiltered
 from eventmill.wire.answer import QueryResult
+from eventmill.wire.early_events import Definition
 
 _TRIES = 5
 """Snapshots taken before giving up on files that vanish: each means that a whole compaction fell
@@ -134,19 +136,23 @@ class QueryRoom:
                 own = column == INGESTED_AT
                 files = [file for file in files if _may_hold(file, bounds, own)]
         numbers = [segment.number for segment in segments]
+        folder = self._layout.of(table, live.uid)
         if with_rows:
             rows, log_bytes = view.tail.read(numbers)
             rows = pa.concat_tables([rows, *view.ahead.read(files)])
         else:
             rows = view.tail.schema.empty_table()
-            log_bytes = sum(segment.bytes for segment in segments)
-        folder = self._layout.of(table, live.uid)
+            # The manifest does not count the bytes of a segment that is still written to.
+            log_bytes = sum(
+                segment.bytes or os.path.getsize(folder.segment(segment.number))
+                for segment in segments
+            )
         behind = [file for file in files if view.ahead.is_behind(file)]
         return Source(
             rows=rows,
             files=[folder.lake_file(file.name) for file in files],
             files_in_part=[folder.lake_file(file.name) for file in behind],
-            files_older=any(file.version < live.table.version for file in files),
+            lists_lacked=view.lists_lacked({file.version for file in files}),
             files_differ=len({(file.version, file.ahead_rows > 0) for file in files}) > 1,
             bytes=sum(file.bytes for file in files) + log_bytes,
         )
@@ -155,8 +161,14 @@ class QueryRoom:
         with self._views_lock:
             view = self._views.get(live.uid)
             if view is None or view.version != live.table.version:
-                view = self._views[live.uid] = _TableView(self._layout, live)
+                view = self._views[live.uid] = _TableView(
+                    self._layout, live, lambda version: self._definition(live.uid, version)
+                )
             return view
+
+    def _definition(self, uid: int, version: int) -> TableSpec:
+        with self._manifest_lock:
+            return read_definition(self._manifest, uid, version)
 
     def forget(self, uid: int) -> None:
         """Let go of what is kept of a table that is gone."""
@@ -167,11 +179,42 @@ class QueryRoom:
 class _TableView:
     """What is kept in memory of one table, by one definition."""
 
-    def __init__(self, layout: Layout, live: LiveTable) -> None:
+    def __init__(self, layout: Layout, live: LiveTable, definition: Definition) -> None:
         folder = layout.of(live.table.id, live.uid)
         self.version = live.table.version
-        self.tail = Tail(live.table, folder)
-        self.ahead = AheadRows(live.table, folder)
+        self.tail = Tail(live.table, folder, definition)
+        self.ahead = AheadRows(live.table, folder, definition)
+        self._columns = live.table.spec.columns
+        self._definition = definition
+        self._lists_lacked: dict[int, frozenset[str]] = {}
+
+    def lists_lacked(self, versions: Collection[int]) -> frozenset[str]:
+        """Return the dotted paths of repeated columns that files of ``versions`` may lack.
+
+        Raises:
+            FileNotFoundError: the table is gone.
+        """
+        found: set[str] = set()
+        for version in versions:
+            if version >= self.version:
+                continue
+            if version not in self._lists_lacked:
+                before = self._definition(version).columns
+                self._lists_lacked[version] = frozenset(_new_lists(before, self._columns, ""))
+            found |= self._lists_lacked[version]
+        return frozenset(found)
+
+
+def _new_lists(before: Sequence[Column], columns: Sequence[Column], prefix: str) -> Iterator[str]:
+    """Yield repeated columns of records that ``before`` has and that lack them there."""
+    by_name = {column.name: column for column in before}
+    for column in columns:
+        path = f"{prefix}{column.name}"
+        old = by_name.get(column.name)
+        if old is not None:
+            yield from _new_lists(old.fields, column.fields, f"{path}.")
+        elif column.mode is Mode.REPEATED:
+            yield path
 
 
 def _may_hold(file: FileRow, bounds: TimeBounds, ingested: bool) -> bool:

@@ -31,8 +31,8 @@ from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import Manifest
 from eventmill.store.local.query import QueryRoom
 from eventmill.store.local.writers import Writers
+from eventmill.store.own_tables import own_specs
 from eventmill.store.port import ROW_LIMIT_DEFAULT
-from eventmill.store.quarantine import QUARANTINE, quarantine_spec
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
@@ -155,10 +155,16 @@ class LocalStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def announce(self, url: str) -> None:
-        """Let other processes that open this folder find the server at ``url``."""
+    def announce(self, url: str, key: str | None = None) -> None:
+        """Let other processes that open this folder find the server at ``url``.
+
+        Args:
+            url: of the server.
+            key: by which it knows who can read the folder; written where only those read it.
+        """
         if self._lock is not None:
-            self._lock.write_note({"pid": os.getpid(), "url": url})
+            note = {"pid": os.getpid(), "url": url, **({"key": key} if key else {})}
+            self._lock.write_note(note, for_owner_alone=key is not None)
 
     # -- events in ------------------------------------------------------------------------
 
@@ -185,6 +191,14 @@ class LocalStore:
         """Keep rejected events; on return they are synced, once each."""
         waiting: SimpleQueue[EventmillError | None] = SimpleQueue()
         self._writing().quarantine(events, lambda _, error: waiting.put(error))
+        error = waiting.get()
+        if error is not None:
+            raise error
+
+    def keep_own(self, batch: Batch) -> None:
+        """Store rows of an own table; on return they are synced, once each."""
+        waiting: SimpleQueue[EventmillError | None] = SimpleQueue()
+        self._writing().keep_own([batch], lambda _, error: waiting.put(error))
         error = waiting.get()
         if error is not None:
             raise error
@@ -293,10 +307,11 @@ class LocalStore:
         return self._writers
 
     def _make_own_tables(self) -> None:
-        try:
-            self._cache.find(QUARANTINE)
-        except TableNotFoundError:
-            self._apply(quarantine_spec(), None, is_own=True)
+        for spec in own_specs():
+            try:
+                self._cache.find(spec.table)
+            except TableNotFoundError:
+                self._apply(spec, None, is_own=True)
 
     def _apply(self, spec: TableSpec, expected_version: int | None, *, is_own: bool) -> Table:
         self._check_open()

@@ -16,6 +16,7 @@ from eventmill.schema.table import Table
 from eventmill.store.local.decode import FrameDecoder
 from eventmill.store.local.frame import Damage, Frame, scan
 from eventmill.store.local.layout import TableFolder
+from eventmill.wire.early_events import Definition
 
 
 @dataclass(slots=True)
@@ -24,18 +25,18 @@ class _DecodedSegment:
     """Offset of the first byte not decoded yet."""
     parts: list[pa.Table] = field(default_factory=list)
     ahead_rows: int = 0
-    """Rows with fields that the table lacks, of those that end before ``counted_end``."""
+    """Rows with fields that the table lacks or cannot hold, of those before ``counted_end``."""
     counted_end: int = 0
 
 
 class Tail:
     """Decoded segments of one table by one definition. Safe from any thread."""
 
-    def __init__(self, table: Table, folder: TableFolder) -> None:
+    def __init__(self, table: Table, folder: TableFolder, definition: Definition) -> None:
         self.version = table.version
         """Version of the definition that the rows are decoded by."""
         self._folder = folder
-        self._decoder = FrameDecoder(table.spec)
+        self._decoder = FrameDecoder(table, definition)
         self._segments: dict[int, _DecodedSegment] = {}
         self._lock = threading.Lock()
 
@@ -51,7 +52,8 @@ class Tail:
             numbers: every segment of the table, ascending; what is kept of others is let go.
 
         Raises:
-            FileNotFoundError: a segment is gone, hence in the lake: take a new snapshot.
+            FileNotFoundError: a segment is gone, hence in the lake, or the table is: take a new
+                snapshot.
         """
         with self._lock:
             for number in self._segments.keys() - set(numbers):
@@ -67,7 +69,9 @@ class Tail:
             return pa.concat_tables(parts), size
 
     def count_ahead(self, numbers: Sequence[int]) -> int:
-        """Return how many rows of the segments ``numbers`` have fields that the table lacks.
+        """Return how many rows of the segments ``numbers`` have fields without a column.
+
+        The table lacks the fields, or cannot hold what they have.
 
         Raises:
             FileNotFoundError: as for ``read``.

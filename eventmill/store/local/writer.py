@@ -52,8 +52,8 @@ class TableWriter:
 
     def adopt(self, live: LiveTable) -> None:
         """Judge by the table's newest definition from now on."""
-        self._admission = Admission(live.table.spec, live.fingerprints)
-        self._committer.version = live.table.version
+        # One assignment: a batch must be written with the version that it was judged by.
+        self._judge = (Admission(live.table.spec, live.fingerprints), live.table.version)
         self.live = live
 
     def submit(self, batch: Batch, answer: Answer) -> None:
@@ -63,16 +63,17 @@ class TableWriter:
             BackPressureError: compaction is behind, or too much waits to be synced.
         """
         self._check_back_pressure()
-        judgement = self._admission.judge(batch)
+        admission, version = self._judge
+        judgement = admission.judge(batch)
         if judgement is not None:
-            self._submit_parts(batch, judgement, answer)
+            self._submit_parts(batch, judgement, version, answer)
             return
         count = batch.count
 
         def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
             answer(None if error else stored_verdict(count, duplicates), error)
 
-        self._commit(batch, finish)
+        self._commit(batch, version, finish)
 
     def submit_own(self, batch: Batch, finish: Finish) -> None:
         """Begin to store events that the store itself made: they are not judged.
@@ -83,7 +84,7 @@ class TableWriter:
             BackPressureError: as in ``submit``.
         """
         self._check_back_pressure()
-        self._commit(batch, finish)
+        self._commit(batch, self.live.table.version, finish)
 
     def seal(self) -> Future[bool]:
         """Hand the open segment over to compaction; the future says whether there was one."""
@@ -93,11 +94,14 @@ class TableWriter:
         """Commit what waits and stop."""
         self._committer.close()
 
-    def _commit(self, batch: Batch, finish: Finish) -> None:
+    def _commit(self, batch: Batch, version: int, finish: Finish) -> None:
         keys = hash_ids(batch.insert_ids, self._seed)
-        self._committer.submit(Submission(batch, keys, zlib.crc32(batch.payload), finish))
+        checksum = zlib.crc32(batch.payload)
+        self._committer.submit(Submission(batch, keys, checksum, version, finish))
 
-    def _submit_parts(self, batch: Batch, judgement: Judgement, answer: Answer) -> None:
+    def _submit_parts(
+        self, batch: Batch, judgement: Judgement, version: int, answer: Answer
+    ) -> None:
         """Answer when both the good events and the rejected ones are synced."""
 
         def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
@@ -112,7 +116,7 @@ class TableWriter:
         if judgement.kept is not None:
             part = parts.part()
             try:
-                self._commit(judgement.kept, part)
+                self._commit(judgement.kept, version, part)
             except EventmillError as error:
                 part((), error)
         parts.all_begun()

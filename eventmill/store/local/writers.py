@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import CorruptStoreError, EventmillError, UnavailableError
@@ -19,7 +19,7 @@ from eventmill.store.local.layout import Layout
 from eventmill.store.local.log import TableLog
 from eventmill.store.local.manifest import Manifest
 from eventmill.store.local.writer import TableWriter
-from eventmill.store.quarantine import QUARANTINE, quarantine_batches
+from eventmill.store.quarantine import quarantine_batches
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Answer
@@ -72,13 +72,16 @@ class Writers:
 
     def quarantine(self, events: Sequence[QuarantinedEvent], finish: Finish) -> None:
         """Begin to keep ``events``; ``finish`` is told when all are synced, or the first error."""
+        self.keep_own(quarantine_batches(events, self._clock), finish)
+
+    def keep_own(self, batches: Iterable[Batch], finish: Finish) -> None:
+        """Begin to store ``batches`` in own tables; ``finish`` is told as by ``quarantine``."""
         parts = Gathering(finish)
         try:
-            writer = self._writer(QUARANTINE)
-            for batch in quarantine_batches(events, self._clock):
+            for batch in batches:
                 part = parts.part()
                 try:
-                    writer.submit_own(batch, part)
+                    self._writer(batch.table).submit_own(batch, part)
                 except EventmillError as error:
                     part((), error)
         except EventmillError as error:
@@ -142,7 +145,6 @@ class Writers:
             self._clock,
             restore=lambda: self._restore_from_lake(live, manifest, window),
             seed=self._seed,
-            version=live.table.version,
             seal_after_seconds=self._options.seal_after_seconds,
         )
         self._manifests[live.uid] = manifest

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -381,20 +382,34 @@ def test_partition_pruning_shows_in_the_bytes_of_a_dry_run(folder):
         assert next(iter(counted))["n"] == 30
 
 
+SLOW = (
+    "SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 20000)) AS a,"
+    " UNNEST(GENERATE_ARRAY(1, 200000)) AS b WHERE MOD(a * b, 7) = 3"
+)
+
+
 def test_a_query_is_stopped_by_its_caller_and_by_its_time_limit(folder):
-    slow = (
-        "SELECT COUNT(*) AS n FROM UNNEST(GENERATE_ARRAY(1, 20000)) AS a,"
-        " UNNEST(GENERATE_ARRAY(1, 200000)) AS b WHERE MOD(a * b, 7) = 3"
-    )
     with opened(folder) as store:
         with pytest.raises(QueryCancelledError, match=r"stopped after 0\.2 s"):
-            store.query(slow, timeout_seconds=0.2)
+            store.query(SLOW, timeout_seconds=0.2)
         cancel = threading.Event()
         timer = threading.Timer(0.2, cancel.set)
         timer.start()
         with pytest.raises(QueryCancelledError, match="cancelled"):
-            store.query(slow, cancel=cancel)
+            store.query(SLOW, cancel=cancel)
         timer.join()
+
+
+def test_ctrl_c_ends_a_query_and_not_its_store(folder):
+    assert threading.current_thread() is threading.main_thread()
+    with opened(folder) as store:
+        timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        # Deaf to the signal, the query would run until its time is over and raise another error.
+        with pytest.raises(KeyboardInterrupt):
+            store.query(SLOW, timeout_seconds=5.0)
+        timer.join()
+        assert next(iter(store.query("SELECT 1 AS n")))["n"] == 1
 
 
 def test_an_event_of_the_last_microsecond_is_told_as_it_is(folder):
@@ -458,3 +473,20 @@ def test_messages_of_the_table_type_can_be_put_with_nested_values(folder):
             assert row["properties"] == [{"key": "os", "value": "mac"}]
             store.seal()
             compact_once(folder)
+
+
+def test_a_clock_that_is_set_ahead_does_not_empty_the_window(folder):
+    class Clock(FakeClock):
+        ahead = 0.0
+
+        def now(self):
+            return super().now() + self.ahead
+
+    clock = Clock(FIRST_SECOND)
+    with opened(folder, clock=clock) as store:
+        store.apply(builds_spec())
+        assert store.put(builds_batch([1, 2])).accepted == 2
+        clock.ahead = 3 * DAY_SECONDS
+        assert store.put(builds_batch([2, 3])).duplicates == 1
+        clock.advance(2 * DAY_SECONDS)  # and now the time has passed
+        assert store.put(builds_batch([1])).duplicates == 0
