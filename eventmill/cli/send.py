@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import click
 from eventmill import __version__
 from eventmill.address import require_store
 from eventmill.base.clock import SYSTEM_CLOCK
-from eventmill.base.errors import UsageError
+from eventmill.base.errors import EventmillError, UsageError
 from eventmill.base.patience import call_patiently
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import json_line
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from eventmill.store.port import Store
     from eventmill.wire.batch import Batch
+    from eventmill.wire.json_events import JudgedEvents
 
 _T = TypeVar("_T")
 
@@ -39,6 +41,8 @@ BATCH_BYTES = 4_000_000
 LINE_BYTES_MAX = 8_000_000
 """Bytes of one line that are read; an event is at most 1,000,000 bytes encoded."""
 _CLIENT = f"eventmill-send/{__version__}"
+GIVE_UP_SECONDS = 2.0
+"""How long a program that is interrupted waits to say what became of its last group."""
 _TOLD_MAX = 5
 
 
@@ -91,8 +95,9 @@ def send(invocation: Invocation, name: str, file: str, insert_id_field: str | No
             with _followed(lines, sender.counts) as followed:
                 for line in followed:
                     sender.add(line)
-                sender.flush()
+                sender.finish()
         except BaseException:
+            sender.give_up()
             _tell(sender.counts)
             raise
     _tell(sender.counts)
@@ -102,8 +107,8 @@ def send(invocation: Invocation, name: str, file: str, insert_id_field: str | No
 class Sender:
     """Judges lines in groups and puts what is good; for one thread.
 
-    A group is judged, its bad lines are quarantined, and its good ones put, before the next is
-    read: memory holds one group, however long the input is.
+    While a group is put, by a thread beside, the next is read and judged: memory holds two, however
+    long the input is. Of each its bad lines are quarantined before its good ones are put.
     """
 
     def __init__(
@@ -136,6 +141,7 @@ class Sender:
         self._lines: list[bytes] = []
         self._numbers: list[int] = []
         self._bytes = 0
+        self._under_way: _Delivery | None = None
 
     def add(self, line: bytes) -> None:
         """Take the next line, which may be blank; may put a group of them."""
@@ -149,15 +155,39 @@ class Sender:
             self.flush()
 
     def flush(self) -> None:
-        """Put what was added and not put yet."""
+        """Begin to put what was added, once what was begun before is done."""
         if not self._lines:
             return
         body, numbers = b"\n".join(self._lines), self._numbers
         judged = self._reader.read(body, is_lines=True, at_start=False)
         self._lines, self._numbers, self._bytes = [], [], 0
+        self._settle()
+        self._under_way = _Delivery(lambda: self._deliver(judged), numbers)
+        self._under_way.start()
+
+    def finish(self) -> None:
+        """Put what is left, and wait until all of it is done."""
+        self.flush()
+        self._settle()
+
+    def give_up(self) -> None:
+        """Count what is being put if it is done soon, whatever became of it; put nothing more."""
+        if self._under_way is not None:
+            self._under_way.join(GIVE_UP_SECONDS)
+            if self._under_way.verdict is not None:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the group under way, and count what became of its lines."""
+        if self._under_way is not None:
+            group, self._under_way = self._under_way, None
+            self._count(group.result(), group.line_numbers)
+
+    def _deliver(self, judged: JudgedEvents) -> Verdict:
+        """Quarantine and put one group; beside the thread that reads."""
         if judged.refused:
             self._patiently(lambda: self._store.quarantine(judged.refused))
-        self._count(judged.verdict([self._put(batch) for batch in judged.batches()]), numbers)
+        return judged.verdict([self._put(batch) for batch in judged.batches()])
 
     def _name_refused(self, index: int, text: bytes) -> bytes:
         # The number keeps equal lines of one file apart, and costs no memory of earlier ones.
@@ -180,6 +210,33 @@ class Sender:
         counts.accepted += verdict.accepted
         counts.duplicates += verdict.duplicates
         counts.rejected += len(verdict.rejected)
+
+
+class _Delivery(threading.Thread):
+    """One group on its way to the store."""
+
+    def __init__(self, deliver: Callable[[], Verdict], line_numbers: Sequence[int]) -> None:
+        super().__init__(name="eventmill-send", daemon=True)
+        self._deliver = deliver
+        self.line_numbers = line_numbers
+        self.verdict: Verdict | None = None
+        self._error: EventmillError | None = None
+
+    def run(self) -> None:
+        """Deliver; an error is kept for ``result``."""
+        try:
+            self.verdict = self._deliver()
+        except EventmillError as error:
+            self._error = error
+
+    def result(self) -> Verdict:
+        """Wait for the verdict, or raise the error that came in its place."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        if self.verdict is None:
+            raise RuntimeError("the thread that sends has failed, as is told above")
+        return self.verdict
 
 
 @contextmanager
