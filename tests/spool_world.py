@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 from eventmill.client.spool import owner, segment
@@ -77,15 +78,18 @@ def adopted_from(folder, name="heir", **limits):
     return heir, heir.take_all(**limits)
 
 
-def full_disk(monkeypatch, fault):
-    real = os.write
+def full_disk(monkeypatch, fault, spool):
+    real = os.pwrite
 
-    def write(descriptor, content):
+    def write(descriptor, content, start):
         if fault == "no space":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(descriptor, content[: len(content) // 2])
+        return real(descriptor, content[: len(content) // 2], start)
 
-    monkeypatch.setattr(segment.os, "write", write)
+    monkeypatch.setattr(segment.os, "pwrite", write)
+    if spool._active is not None:  # an open segment has the function already
+        active = spool._active.segment
+        monkeypatch.setattr(active, "write", partial(write, active._fd))
     if fault == "a part, which stays":
         monkeypatch.setattr(segment.os, "ftruncate", refusing(errno.EIO))
 

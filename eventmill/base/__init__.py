@@ -1,1 +1,4 @@
-"""Errors, time, settings, metrics, background threads: what every room stands on."""
+"""Errors, time, settings, metrics, background threads: what every room stands on.
+
+Imports nothing of the project.
+"""

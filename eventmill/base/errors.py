@@ -6,6 +6,7 @@
     ├── TransientError            put again: any of the events may or may not have been stored
     │   ├── UnavailableError      the other end cannot be reached or does not answer in time
     │   ├── BackPressureError     the other end is alive and asks for a pause
+    │   │   └── QuotaError            the key or the table has used up what it may append
     │   ├── StorageFullError      no space left; reads go on, acks resume when space returns
     │   └── StoreBusyError        another process holds the store for writing
     └── PermanentError            the same call would fail the same way: nothing was stored
@@ -19,12 +20,16 @@
         │   └── QueryCancelledError   stopped by its time limit or by its caller
         ├── CorruptStoreError     stored bytes that fail their checksum where they must not
         ├── AccessError           the credentials do not allow it
+        │   └── UnauthenticatedError  there are none, or none that hold
         └── UsageError            an argument or a setting that makes no sense
 
 What became of one event is a value (``wire.verdict.Verdict``), never an exception.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class EventmillError(Exception):
@@ -34,6 +39,9 @@ class EventmillError(Exception):
     """How far the call came that raised this, where the call keeps account; None where it does
     not. Its type is the call's own, so read it through the call's room, as
     ``client.uploader.progress_of`` does for ``Uploader.put``."""
+    facts: Mapping[str, object] = MappingProxyType({})
+    """What a program may want to know beside the words; over HTTP, members of their own in the
+    problem document."""
 
 
 class TransientError(EventmillError):
@@ -55,6 +63,10 @@ class UnavailableError(TransientError):
 
 class BackPressureError(TransientError):
     """The other end is alive and asks for a pause (HTTP 429)."""
+
+
+class QuotaError(BackPressureError):
+    """A key or a table has appended as much as its quota allows for now (HTTP 429)."""
 
 
 class StorageFullError(TransientError):
@@ -107,6 +119,10 @@ class CorruptStoreError(PermanentError):
 
 class AccessError(PermanentError):
     """The credentials are missing or do not allow the call (HTTP 401, 403)."""
+
+
+class UnauthenticatedError(AccessError):
+    """The call has no credentials, or some that are unknown, expired or revoked (HTTP 401)."""
 
 
 class UsageError(PermanentError):

@@ -34,7 +34,8 @@ class Service(ABC):
         self.failures = 0
         """Runs that ended with an exception."""
         self._restart_pause_seconds = restart_pause_seconds
-        self._lock = threading.Lock()
+        # A signal's function may stop the service while its thread is being started.
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -77,10 +78,14 @@ class Service(ABC):
         Returns:
             Whether the thread has ended.
         """
-        with self._lock:
-            self._stopping.set()
+        self.ask_to_end()
         self.wake()
         return self.wait(timeout_seconds)
+
+    def ask_to_end(self) -> None:
+        """Set ``stopping``, and neither wake nor wait: for whoever does that for many at once."""
+        with self._lock:
+            self._stopping.set()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until the thread has ended; tell whether it has (True when it never started)."""
@@ -89,7 +94,10 @@ class Service(ABC):
             return True
         if thread is threading.current_thread():
             return False
-        thread.join(timeout_seconds)
+        try:
+            thread.join(timeout_seconds)
+        except RuntimeError:  # its start is what a signal's function has interrupted
+            return False
         return not thread.is_alive()
 
     def _run_until_stopped(

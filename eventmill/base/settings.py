@@ -44,10 +44,13 @@ class ServerSettings:
     """How ``eventmill serve`` listens, and how much it takes on at once."""
 
     host: str = _setting("127.0.0.1")
-    """Address of this machine to listen on. One that other machines can reach is refused: the
-    server asks for no credentials, so a proxy that does must stand before it."""
+    """Address of this machine to listen on. One that other machines can reach is refused until
+    there is a key: without keys the server asks nobody who they are."""
     port: int = _setting(8484, at_least=0, at_most=65_535)
     """TCP port to listen on; 0 picks a free one and prints it."""
+    write_api_port: int | None = _setting(None, at_least=0, at_most=65_535)
+    """TCP port of the Storage Write API (gRPC) beside it, for BigQuery's own clients; 0 picks a
+    free one and prints it. None: it is not served. Needs ``eventmill[server,bigquery]``."""
     in_flight_bytes_max: int = _setting(128 * 2**20, at_least=16 * 2**20)
     """Bytes of request bodies that the server holds at one time; beyond it, it answers 429 so
     that senders wait. The default bounds its memory well below that of a small machine."""
@@ -56,6 +59,12 @@ class ServerSettings:
     queries_running_max: int = _setting(4, at_least=1, at_most=256)
     """Queries that run at one time; more wait their turn. Each one may use every core, so a
     larger number makes all of them slower, not the sum faster."""
+    table_events_per_second: int | None = _setting(None, at_least=1)
+    """Events a second that each table takes from all keys together; beyond it senders are
+    answered 429 and wait. None: as many as come. A key's own quota is given when it is made."""
+    table_bytes_per_day: int | None = _setting(None, at_least=1)
+    """Bytes a day that each table takes from all keys together, counted as encoded events; a
+    day's worth may come at once. None: as many as come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

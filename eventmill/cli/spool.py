@@ -61,24 +61,26 @@ def status(folder: str | None, form: str | None, output: str | None) -> int:
     from eventmill.client.spool.place import default_spool_root
     from eventmill.client.spool.survey import findings_in, tables_below
 
-    faults: list[OSError] = []
+    faults: list[tuple[str, OSError]] = []
     rows: list[dict[str, Any]] = []
     root = folder or default_spool_root()
+    if folder:
+        _require_whole(folder)
     if folder or os.path.exists(root):
-        for path in tables_below(root, faults.append):
+        for path in tables_below(root, lambda error: faults.append((root, error))):
             try:
                 rows += [_row(os.path.dirname(path), finding) for finding in findings_in(path)]
             except OSError as error:
-                faults.append(error)
+                faults.append((path, error))
     chosen = chosen_format(form, output)
     if chosen is Format.TABLE and output is None:
-        _print_by_spool(root, rows)
+        _print_by_table(root, rows)
     else:
         write_rows(_COLUMNS, rows, form=chosen, output=output)
-    for fault in faults:
+    for path, fault in faults:
         click.echo(
-            f"error: {fault.filename} cannot be read: {fault.strerror}; run this as the user whose"
-            " programs send from there", err=True,
+            f"error: {visible(fault.filename or path)} cannot be read: {fault.strerror}; run this"
+            " as the user whose programs send from there", err=True,
         )  # fmt: skip
     return EXIT_LEFT if faults else 0
 
@@ -93,22 +95,27 @@ def _row(spool_dir: str, finding: Finding) -> dict[str, Any]:
     return dict(zip(_COLUMNS, values, strict=True))
 
 
-def _print_by_spool(root: str, rows: list[dict[str, Any]]) -> None:
+def _print_by_table(root: str, rows: list[dict[str, Any]]) -> None:
     if not rows:
-        click.echo(f"nothing waits below {root}", err=True)
-    for spool_dir, of_spool in groupby(rows, key=lambda row: row["spool"]):
-        click.echo(visible(spool_dir))
+        click.echo(f"nothing waits below {visible(root)}", err=True)
+    for folder, of_table in groupby(rows, key=lambda row: os.path.join(row["spool"], row["table"])):
+        listed = list(of_table)
+        click.echo(visible(folder))
         shown = [
             {
-                **{key: row[key] or "" for key in ("table", "state", "owner", "error")},
+                **{key: row[key] or "" for key in ("state", "owner")},
                 **{key: row[key] for key in ("segments", "events")},
                 "bytes": format_bytes(row["bytes"]),
                 "oldest": _age_text(row["oldest_age_seconds"]),
             }
-            for row in of_spool
+            for row in listed
         ]
-        columns = ("table", "state", "owner", "segments", "bytes", "events", "oldest", "error")
+        columns = ("state", "owner", "segments", "bytes", "events", "oldest")
         write_rows(columns, shown, form=Format.TABLE)
+        for row in listed:
+            if row["error"]:  # below, as it may be long
+                count = f" ({row['events']:,} events)" if row["events"] else ""
+                click.echo(f"{row['state']}{count}: {visible(row['error'])}")
         click.echo()
 
 
@@ -133,6 +140,7 @@ class Drained:
     """Events that are dead letters now."""
     damaged: int = 0
     left: int = 0
+    """Events that were to be sent and wait on, dead letters only when they were to be sent."""
 
     @property
     def exit_code(self) -> int:
@@ -169,13 +177,29 @@ def drain(invocation: Invocation, folder: str, dead_letters: bool, timeout: str)
     with invocation.store(writer=True) as store:
         for path in tables:
             remaining = max(0.0, deadline - SYSTEM_CLOCK.monotonic())
-            codes.add(_drain_table(store, path, dead_letters, remaining))
+            try:
+                codes.add(_drain_table(store, path, dead_letters, remaining))
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # of this table's folder; the others' events can be sent
+                click.echo(f"error: {visible(path)}: {error}", err=True)
+                codes.add(EXIT_LEFT)
     return EXIT_LEFT if EXIT_LEFT in codes else max(codes)
+
+
+def _require_whole(folder: str) -> None:
+    """Raise UsageError for a piece of a spool, in which nothing would be found."""
+    from eventmill.client.spool.survey import table_around
+
+    table = table_around(folder)
+    if table:
+        raise UsageError(f"{folder} is a part of the spool of one table: name {table}")
 
 
 def _tables_of_one_spool(folder: str) -> list[str]:
     from eventmill.client.spool.survey import tables_below
 
+    _require_whole(folder)
     faults: list[OSError] = []
     tables = list(tables_below(folder, faults.append))
     if faults:
@@ -185,6 +209,13 @@ def _tables_of_one_spool(folder: str) -> list[str]:
         # What waits for one server must not go to another.
         listed = "".join(f"\n  {path}" for path in spools)
         raise UsageError(f"below {folder} are several spools; name one of them:{listed}")
+    for path in tables:
+        user = os.stat(path).st_uid
+        if user != os.geteuid():
+            raise UsageError(
+                f"{path} belongs to user {user}, whose programs could not use what this would"
+                f" leave there: run it as that user, such as by `sudo -u '#{user}'`"
+            )
     return tables
 
 
@@ -197,20 +228,24 @@ def _drain_table(store: Store, path: str, dead_letters: bool, timeout_seconds: f
     drained = Drained(str(table))
     why = _why_not(store, table)
     if why:
-        return _tell(drained, path, why)
+        return _tell(drained, path, why, dead_letters)
     if dead_letters:
         bring_back(path)
     work = Drain(store, table, os.path.dirname(path))
+    why = "this was broken off"
     try:
         with _followed(work, str(table)) as on_step:
-            work.run(timeout_seconds, on_step)
+            is_done = work.run(timeout_seconds, on_step)
+        why = work.why_waiting or "time was over"
+        if is_done:
+            why = "they could not be opened, or somebody else had them just then"
     finally:
         drained.accepted, drained.duplicates = work.tally.accepted, work.tally.duplicates
         drained.rejected = work.tally.rejected
         drained.sent = drained.accepted + drained.duplicates + drained.rejected
         drained.undelivered = sum(work.tally.undelivered.values())
         drained.damaged = work.damaged_count
-        code = _tell(drained, path, work.why_waiting or "time was over", work.undelivered_why)
+        code = _tell(drained, path, why, dead_letters, work.undelivered_why)
     return code
 
 
@@ -226,7 +261,9 @@ def _why_not(store: Store, table: TableId) -> str:
     return ""
 
 
-def _tell(drained: Drained, path: str, why: str, undelivered_why: str = "") -> int:
+def _tell(
+    drained: Drained, path: str, why: str, dead_letters: bool, undelivered_why: str = ""
+) -> int:
     """Print the counts on stdout, and on stderr what is left and why; return the exit code."""
     from eventmill.client.spool.survey import State, findings_in
 
@@ -238,7 +275,8 @@ def _tell(drained: Drained, path: str, why: str, undelivered_why: str = "") -> i
                 " a process that lives", err=True,
             )  # fmt: skip
         counts[finding.state] += finding.amount.events
-    drained.left = counts[State.ENDED]
+    dead_before = max(0, counts[State.DEAD] - drained.undelivered)
+    drained.left = counts[State.ENDED] + (dead_before if dead_letters else 0)
     told: Mapping[str, int] = {
         f"are left: {why}; run this again": drained.left,
         f"were not taken and are dead letters now: {undelivered_why}": drained.undelivered,
@@ -247,11 +285,11 @@ def _tell(drained: Drained, path: str, why: str, undelivered_why: str = "") -> i
             drained.rejected
         ),
         "of earlier are dead letters; --dead-letters sends them again": (
-            counts[State.DEAD] - drained.undelivered
+            0 if dead_letters else dead_before
         ),
     }
     for text, count in told.items():
-        if count > 0:
+        if count:
             click.echo(f"{drained.table}: {count:,} events {visible(text)}", err=True)
     click.echo(json_line(asdict(drained)))
     return drained.exit_code

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import random
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
@@ -15,17 +12,21 @@ from google.protobuf.message import Message
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import EventmillError, UnavailableError, UsageError
+from eventmill.client import live
 from eventmill.client.callback import call_back
+from eventmill.client.closing import Closing
 from eventmill.client.delivery import Delivery, Outcome, UndeliveredEvent
 from eventmill.client.encode import Event, EventEncoder, as_insert_id
+from eventmill.client.flush import LOCK_SECONDS_MAX, Flush, wait_in_thread
 from eventmill.client.retry import RETRY_BASE_SECONDS, RETRY_CAP_SECONDS, Retry
 from eventmill.client.room import OnDrop, OnFull, Room, WhenFull
 from eventmill.client.sending import Sending
+from eventmill.client.spool.part import SpoolFullError
 from eventmill.client.spool.place import spool_place
 from eventmill.client.spool.record import ENCODED, ROW, encode_record
-from eventmill.client.spool.spool import Spool, SpoolFullError
+from eventmill.client.spool.spool import Spool
 from eventmill.client.staging import encode_row_or_keep
-from eventmill.client.syncing import Syncing
+from eventmill.client.syncing import Syncing, in_memory
 from eventmill.client.tally import RareLog, Tally, UploaderStats
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import BATCH_BYTES_MAX
@@ -82,6 +83,7 @@ class BatchUploader:
         request_timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
         retry_base_seconds: float = RETRY_BASE_SECONDS,
         retry_cap_seconds: float = RETRY_CAP_SECONDS,
+        close_at_exit: bool = True,
         insert_ids: InsertIdSource | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
@@ -98,8 +100,8 @@ class BatchUploader:
                 once synced, a power cut. None: ``process`` where there is a folder.
             spool_bytes_max: limit of the spool, at least two segments; None: 1 GiB on disk, 64
                 MiB in memory.
-            on_full: what ``stage`` does with a full spool: wait for room, refuse the new event,
-                or drop the oldest waiting segment.
+            on_full: what ``stage`` does with a full spool: wait for room, raise BackPressureError
+                at once, drop the new event, or drop the oldest waiting segment.
             block_timeout_seconds: how long ``stage`` waits for room; None: until there is some.
             on_drop: told each drop as (reason, count), from the thread that dropped; see
                 ``UploaderStats.dropped``. None: an error is logged, one line a minute for a cause.
@@ -112,6 +114,8 @@ class BatchUploader:
             request_timeout_seconds: for one attempt at one batch.
             retry_base_seconds: bound of the pause before the first retry; doubles with each.
             retry_cap_seconds: bound that the doubling never passes.
+            close_at_exit: when the program ends without ``close``, call it; False: the caller
+                does, who may stage events until then.
             insert_ids: makes the IDs of events that come without; None: a new source.
             clock: measures time.
             rng: chance in the pauses; None: a new source.
@@ -151,9 +155,10 @@ class BatchUploader:
         self._batch_bytes = batch_bytes
         self._flush_interval_seconds = flush_interval_seconds
         self._in_flight_max = in_flight_max
+        self.close_at_exit = close_at_exit
         self._is_closed = False
         self._begin_empty()
-        _live_uploaders.add(self)
+        live.add(self)
 
     def __enter__(self) -> BatchUploader:
         return self
@@ -182,12 +187,12 @@ class BatchUploader:
             insert_id: the event's identity, 1 to 128 characters; None: a new one.
 
         Returns:
-            Whether it was taken; False only with a full spool and ``on_full`` other than
-            ``block``.
+            Whether it was taken; False only with a full spool and an ``on_full`` that drops.
 
         Raises:
             EventProblem: the event does not fit its table, or is too large; names the field.
-            BackPressureError: the spool stayed full for ``block_timeout_seconds``.
+            BackPressureError: the spool is full or, where ``stage`` waits for room, stayed so for
+                ``block_timeout_seconds``.
             UnavailableError: too many files are open to make the spool's folder.
             UsageError: it is no event of this table, the spool's folder cannot be made, or the
                 uploader is closed.
@@ -200,7 +205,7 @@ class BatchUploader:
             kind = ROW if is_row else ENCODED
         identity = self._insert_ids.next() if insert_id is None else as_insert_id(insert_id)
         salt = self._spool.salt
-        record = encode_record(kind, identity, event, self._clock.now(), salt=salt)
+        record = encode_record(kind, identity, event, self._clock.now(), salt)
         with self._lock:
             if self._is_closed:
                 raise UsageError("this BatchUploader is closed")
@@ -231,7 +236,7 @@ class BatchUploader:
             UsageError: the spool is in memory. And what ``stage`` raises.
         """
         if self._place.folder is None:
-            raise UsageError("the spool is in memory: there is nothing to wait for")
+            raise in_memory()
         if not self.stage(message, insert_id):
             return False
         self._syncing.wait_until_synced(self._spool.staged_count, timeout_seconds)
@@ -246,62 +251,46 @@ class BatchUploader:
         Returns:
             How many of those events are left; 0 when each one is acked, rejected or undelivered.
         """
-        deadline = None if timeout_seconds is None else self._clock.monotonic() + timeout_seconds
-        with self._lock:
-            spool, sending, count = self._spool, self._sending, self._spool.staged_count
-            sending.hurry(1)
-            try:
-                while left := spool.left_of_first(count):
-                    remaining = None if deadline is None else deadline - self._clock.monotonic()
-                    if remaining is not None and remaining <= 0:
-                        return left
-                    sending.settled.wait(remaining)
-            finally:
-                sending.hurry(-1)
-        return 0
+        return wait_in_thread([self.new_flush()], timeout_seconds, self._clock)
 
     def close(self, timeout_seconds: float = CLOSE_TIMEOUT_SECONDS) -> int:
         """Send what is left, and end.
 
-        Promise: returns within ``timeout_seconds``. Events that could not be sent by then wait in
-        the spool for the next process that uses it; without a spool they are handed to
-        ``on_undelivered`` and counted. A second call does nothing.
+        Promise: returns within ``timeout_seconds``, whatever the sink or the disk does. Events
+        that could not be sent by then wait in the spool for the next process that uses it; without
+        a spool they are handed to ``on_undelivered`` and counted. A second call does nothing.
 
         Returns:
             How many events were left.
         """
         deadline = self._clock.monotonic() + timeout_seconds
-        with self._lock:
-            if self._is_closed:
-                return 0
-            self._is_closed = self._sending.is_closed = True
-            self._sending.settled.notify_all()  # threads that wait for room must not wait on
-        self.flush(timeout_seconds)
-        self._sending.stop(max(0.0, deadline - self._clock.monotonic()))
-        self._syncing.stop(max(0.0, deadline - self._clock.monotonic()))
-        with self._lock:
-            left = self._spool.left_of_first(self._spool.staged_count)
-        if left and self._place.folder is None:
-            self._hand_back_left()
-        elif left:
-            self._log.tell(
-                logging.WARNING,
-                "left",
-                f"{self.table}: {left} events were not sent before close; they wait in"
-                f" {self._place.folder}",
-            )
-        self._spool.close()
-        return left
+        closing = self.begin_close()
+        if closing is None:
+            return 0
+        try:
+            self.flush(timeout_seconds)
+        except BaseException:  # Ctrl-C: what is left waits, or is handed back, all the same
+            closing.end(0.0)
+            raise
+        return closing.end(max(0.0, deadline - self._clock.monotonic()))
 
     def stats(self) -> UploaderStats:
-        """Return the counts of this moment."""
-        with self._lock:
+        """Return the counts of this moment.
+
+        It waits for nothing: while the disk hangs, some are those of a moment before.
+        """
+        is_held = self._lock.acquire(timeout=LOCK_SECONDS_MAX)
+        try:
             spool, tally = self._spool, self._tally
-            since = None if self._is_closed else spool.oldest_staged_at()
+            is_open = is_held and not self._is_closed
+            since = spool.oldest_staged_at() if is_open else None
+            attempts = self._delivery.attempts()
             is_kept = not self._is_closed or self._place.folder is not None
             return UploaderStats(
                 staged=spool.staged_count,
+                staged_bytes=spool.bytes - spool.unstaged_bytes,
                 adopted=spool.adopted_count,
+                sent=self._delivery.sent_count,
                 accepted=tally.accepted,
                 duplicates=tally.duplicates,
                 rejected=tally.rejected,
@@ -313,12 +302,64 @@ class BatchUploader:
                 left=spool.left_of_first(spool.staged_count) if is_kept else 0,
                 spooled_bytes=spool.bytes,
                 oldest_age_seconds=0.0 if since is None else max(0.0, self._clock.now() - since),
-                send_seconds=self._delivery.send_seconds,
+                send_seconds=attempts.seconds,
+                send_latency=attempts,
             )
+        finally:
+            if is_held:
+                self._lock.release()
+
+    # -- for those that wait without a thread -------------------------------------------------
+
+    def new_flush(self) -> Flush:
+        """Return a wait for what is staged, which has not begun.
+
+        For event loops, and for whoever waits for several uploaders; anybody else calls ``flush``.
+        """
+        return Flush(self._spool, self._sending)
+
+    def begin_close(self) -> Closing | None:
+        """Take no more events; return how to end, or None when somebody else sees to that."""
+        is_held = self._lock.acquire(timeout=LOCK_SECONDS_MAX)
+        try:
+            if self._is_closed:
+                return None
+            self._is_closed = self._sending.is_closed = True
+            if is_held:
+                self._sending.settled.notify_all()  # who waits for room must not wait on
+        finally:
+            if is_held:
+                self._lock.release()
+        return Closing(
+            self._place,
+            self._spool,
+            self._sending,
+            self._syncing,
+            self._log,
+            self._clock,
+            hand_back_left=self._hand_back_left,
+            on_end=lambda: live.retire(self),
+        )
+
+    def begin_sync_wait(self, tell: Callable[[OSError | None], None]) -> Callable[[], None]:
+        """Have ``tell`` called once what is staged survives a power cut, or does not.
+
+        Args:
+            tell: given the disk's error or None; must neither raise nor block.
+
+        Returns:
+            What to call when it is no longer to be told.
+        """
+        syncing = self._syncing
+        wait = syncing.begin_wait(self._spool.staged_count, tell)
+        return lambda: syncing.end_wait(wait)
+
+    # -- inside -------------------------------------------------------------------------------
 
     def _begin_empty(self) -> None:
         """Make everything that a forked child must not share with its parent."""
-        self._lock = threading.Lock()
+        # A signal's function, or ``__del__``, may stage in the middle of ``stage``.
+        self._lock = threading.RLock()
         self._tally = Tally()
         self._delivery.begin_empty()
         place = self._place.renewed()
@@ -340,11 +381,12 @@ class BatchUploader:
             str(self.table), self._spool, self._sending, self._tally, self._when_full, self._log
         )
         self._sending.on_look = self._room.tell
-        self._syncing = Syncing(self._spool, self._clock, self._log)
+        self._syncing = Syncing(self._spool, self._log, is_steady=place.is_synced)
         if place.is_synced:
             self._sending.on_start = self._syncing.start
 
-    def _begin_in_child(self) -> None:
+    def begin_in_child(self) -> None:
+        """Forget what is the parent's; called in a forked child, where no other thread is."""
         self._spool.abandon()
         self._begin_empty()
 
@@ -355,7 +397,7 @@ class BatchUploader:
         if self._dead is not None:
             kept = "; kept in " + self._dead.keep(
                 [(event.insert_id.encode(), event.payload, event.is_json) for event in events],
-                events[0].fingerprint,
+                max(event.fingerprint for event in events),  # those that are JSON have none
                 str(cause),
                 self._clock.now(),
             )
@@ -379,21 +421,3 @@ class BatchUploader:
         with self._lock:
             self._tally.undelivered[type(cause).__name__] += len(left)
         self._keep_undelivered(Outcome(undelivered=left, error=cause))
-
-
-_live_uploaders: weakref.WeakSet[BatchUploader] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    for uploader in list(_live_uploaders):
-        uploader._begin_in_child()  # noqa: SLF001 - this module is the class's own
-
-
-def _close_at_exit() -> None:
-    for uploader in list(_live_uploaders):
-        uploader.close()
-
-
-atexit.register(_close_at_exit)
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_begin_in_child)

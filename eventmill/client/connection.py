@@ -64,7 +64,7 @@ class ConnectionPool:
         self._clock = clock
         self._connections_max = connections_max
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
         _live_pools.add(self)
 
@@ -122,7 +122,7 @@ class ConnectionPool:
 
     def forget_connections(self) -> None:
         """Begin anew in a forked child: the sockets, and perhaps the lock, are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Closing gives back the child's descriptor alone; the parent's stays open.
         for connection, _ in self._idle:
             connection.close()

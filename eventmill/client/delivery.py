@@ -22,10 +22,12 @@ from eventmill.base.errors import (
     TransientError,
     UnavailableError,
 )
+from eventmill.base.metrics import Histogram
+from eventmill.client.callback import call_back
 from eventmill.client.encode import EventEncoder
 from eventmill.client.retry import Retry
-from eventmill.client.spool.spool import Taken
-from eventmill.client.tally import RareLog
+from eventmill.client.spool.part import Taken
+from eventmill.client.tally import LatencyCounts, RareLog
 from eventmill.schema.problem import EventProblem
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch
@@ -61,6 +63,9 @@ class Outcome:
     error: EventmillError = field(default_factory=EventmillError)
     """Why they were not delivered; of no meaning when all were."""
 
+
+attempt_observers: list[Callable[[TableId, float], None]] = []
+"""Called with table and seconds after each attempt of each uploader to put a batch."""
 
 Pause = Callable[[float], bool]
 """Waits so many seconds before the next attempt; answers False to give up."""
@@ -109,13 +114,19 @@ class Delivery:
 
     def begin_empty(self) -> None:
         """Count from 0: at the start, and in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.retried = 0
         """Attempts that were made again."""
-        self.send_seconds = 0.0
-        """Time that attempts to put took together."""
+        self.sent_count = 0
+        """Events that were put, each as often as it was."""
+        self._attempts = Histogram()
         self.last_error: EventmillError | None = None
         """Why the latest attempt failed; None when it did not."""
+
+    def attempts(self) -> LatencyCounts:
+        """Return how long the attempts to put have taken."""
+        with self._lock:
+            return LatencyCounts(tuple(self._attempts.counts), self._attempts.total)
 
     def deliver(self, taken: Taken, pause: Pause) -> Outcome | None:
         """Bring ``taken`` to the sink.
@@ -170,8 +181,12 @@ class Delivery:
         try:
             return self._sink.put(batch, timeout_seconds=self._request_timeout_seconds)
         finally:
+            seconds = self._clock.monotonic() - began
             with self._lock:
-                self.send_seconds += self._clock.monotonic() - began
+                self.sent_count += batch.count
+                self._attempts.observe(seconds)
+            for observe in attempt_observers:
+                call_back("an observer of attempts", observe, self._table, seconds)
 
     def _encoded(
         self, taken: Taken, outcome: Outcome, pause: Pause

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
 from collections.abc import Callable
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import UsageError
+from eventmill.base.errors import AccessError, TableNotFoundError, UsageError
 from eventmill.client.delivery import Delivery, Outcome
 from eventmill.client.encode import EventEncoder
 from eventmill.client.retry import Retry
 from eventmill.client.spool.dead import dead_letters_in
 from eventmill.client.spool.owner import OwnerFolder, segment_numbers
+from eventmill.client.spool.part import Taken
 from eventmill.client.spool.place import spool_place
-from eventmill.client.spool.spool import Spool, Taken
+from eventmill.client.spool.spool import Spool
 from eventmill.client.tally import RareLog, Tally
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import BATCH_EVENTS_MAX
@@ -25,6 +27,9 @@ BATCH_BYTES = 1 << 20
 REQUEST_TIMEOUT_SECONDS = 30.0
 RETRY_CAP_SECONDS = 5.0
 """Shorter than a batch uploader's: somebody is watching."""
+_FOR_PEOPLE = (TableNotFoundError, AccessError)
+"""Errors for which a delivery waits until somebody has done something."""
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 class Drain:
@@ -58,7 +63,7 @@ class Drain:
         """
         place = spool_place(sink, table, spool_dir, "process", None)
         self._clock = clock
-        self._spool = Spool(threading.Lock(), clock, place)
+        self._spool = Spool(threading.RLock(), clock, place)
         self._dead = place.dead_letters()
         self._delivery = Delivery(
             sink,
@@ -102,7 +107,8 @@ class Drain:
             on_step: called after each batch and each attempt that failed.
 
         Returns:
-            Whether something became of all that was found; see ``why_waiting`` otherwise.
+            Whether something became of all that was found. False: time was over, or somebody
+            has to do something first, as ``why_waiting`` says: make the table, allow the key.
 
         Raises:
             OSError: a dead letter could not be written; its events are left.
@@ -111,6 +117,8 @@ class Drain:
 
         def pause(seconds: float) -> bool:
             on_step()
+            if self._waits_for_somebody():
+                return False
             remaining = deadline - self._clock.monotonic()
             self._clock.sleep(max(0.0, min(seconds, remaining)))
             return seconds < remaining
@@ -133,7 +141,15 @@ class Drain:
         finally:
             self._spool.close()
 
+    def _waits_for_somebody(self) -> bool:
+        """Return whether more attempts are of no use before somebody has mended something."""
+        error = self._delivery.last_error
+        return error is not None and isinstance(error.__cause__, _FOR_PEOPLE)
+
     def _settle(self, taken: Taken, outcome: Outcome) -> None:
+        for verdict in outcome.verdicts:
+            self.tally.add(verdict)
+        self.tally.rejected += outcome.refused_count
         if outcome.undelivered and self._dead is not None:
             self.undelivered_why = str(outcome.error)
             events = [
@@ -144,9 +160,6 @@ class Drain:
             fingerprint = max(event.fingerprint for event in outcome.undelivered)
             self._dead.keep(events, fingerprint, self.undelivered_why, self._clock.now())
             self.tally.undelivered[type(outcome.error).__name__] += len(events)
-        for verdict in outcome.verdicts:
-            self.tally.add(verdict)
-        self.tally.rejected += outcome.refused_count
         self._spool.settle(taken)
 
 
@@ -168,15 +181,17 @@ def bring_back(folder: str) -> int:
     for path in dead_letters_in(folder):
         # The segment's checksums begin with this name, as an owner folder's do with its own.
         name = os.path.basename(path).rpartition(".")[0]
-        there = os.path.join(folder, name)
-        owner = OwnerFolder.adopt(there) if os.path.exists(there) else _made(folder, name)
+        # There already: left by a call that was broken off.
+        owner = OwnerFolder.adopt(os.path.join(folder, name)) or _made(folder, name)
         if owner is None:
             continue
         try:
-            if not segment_numbers(there):
+            if not segment_numbers(owner.path):
                 owner.move_in(path)
                 moved += 1
         except FileNotFoundError:
+            if segment_numbers(owner.path):  # it is here, and something else is missing
+                raise
             owner.remove()
         finally:
             owner.release()
@@ -184,9 +199,10 @@ def bring_back(folder: str) -> int:
 
 
 def _made(folder: str, name: str) -> OwnerFolder | None:
+    """Return a new owner folder; None when there is one that somebody else holds."""
     try:
         return OwnerFolder.create(folder, name)
     except UsageError as error:
-        if isinstance(error.__cause__, FileExistsError):  # somebody else is making it
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _IN_THE_WAY:
             return None
         raise

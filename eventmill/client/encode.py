@@ -12,7 +12,7 @@ from eventmill.base.errors import UsageError
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table, TableId
-from eventmill.wire.batch import INSERT_ID_CHARACTERS_MAX
+from eventmill.wire.batch import EVENT_BYTES_MAX, INSERT_ID_CHARACTERS_MAX
 from eventmill.wire.event_limits import event_size_problem, insert_id_problem
 from eventmill.wire.quarantined import QuarantinedEvent
 
@@ -38,18 +38,14 @@ class EventEncoder:
         self._message_name: str | None = None
         self._table: Table | None = None
         self._rows: RowEncoder | None = None
-        self._fingerprint = ""
+        self.message_fingerprint = ""
+        """Of the messages' type; empty before the first message."""
         self._foreign: dict[str, str] = {}
 
     @property
     def table(self) -> Table | None:
         """The live table; None until ``learn``."""
         return self._table
-
-    @property
-    def message_fingerprint(self) -> str:
-        """Fingerprint of the messages' type; empty before the first message."""
-        return self._fingerprint
 
     @property
     def row_fingerprint(self) -> str:
@@ -67,9 +63,9 @@ class EventEncoder:
         self._table = table
         if self._message_name not in (None, table.spec.message):
             wrong = self._wrong_type(self._message_name, table.spec.message)
-            self._foreign[self._fingerprint] = wrong
+            self._foreign[self.message_fingerprint] = wrong
             self._message_class = self._message_name = None
-            self._fingerprint = ""
+            self.message_fingerprint = ""
             raise UsageError(wrong)
 
     def check_own(self, fingerprint: str) -> None:
@@ -98,7 +94,7 @@ class EventEncoder:
             raise EventProblem(
                 Reason.MISSING_REQUIRED, fields, f"required and not set: {fields}"
             ) from error
-        return _checked(event)
+        return event if len(event) <= EVENT_BYTES_MAX else _checked(event)
 
     def encode_row(self, row: Row) -> bytes:
         """Return the bytes of a dict; the table must have been learned.
@@ -122,11 +118,11 @@ class EventEncoder:
         if expected is not None and name != expected:
             raise UsageError(self._wrong_type(name, expected))
         fingerprint = MessageType.of(message).fingerprint
-        if self._fingerprint not in ("", fingerprint):
+        if self.message_fingerprint not in ("", fingerprint):
             raise UsageError(
                 f"two versions of {name} in one uploader; use one uploader for each of them"
             )
-        self._fingerprint = fingerprint
+        self.message_fingerprint = fingerprint
         self._message_name = name
         self._message_class = type(message)
 

@@ -12,6 +12,7 @@ from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.client.compression import zstd_compressor
 from eventmill.client.connection import Answer, ConnectionPool
 from eventmill.schema.table import TableId
+from eventmill.wire.api_token import TOKEN_PREFIX, token_fault
 from eventmill.wire.batch import Batch
 from eventmill.wire.error_code import error_of
 from eventmill.wire.media import BATCH_CONTENT_TYPE, SCHEMA_HEADER
@@ -66,7 +67,7 @@ class HttpSink:
             clock: measures time.
 
         Raises:
-            UsageError: the URL or a limit makes no sense.
+            UsageError: the URL or a limit makes no sense, or the key was mistyped.
         """
         if not timeout_seconds > 0 or not connect_timeout_seconds > 0 or connections_max < 1:
             raise UsageError("timeouts must be above 0 seconds, connections_max at least 1")
@@ -80,6 +81,9 @@ class HttpSink:
         self._timeout_seconds = timeout_seconds
         self._headers = {"User-Agent": client_name}
         if key is not None:
+            fault = token_fault(key) if key.startswith(TOKEN_PREFIX) else ""
+            if fault:
+                raise UsageError(f"the key for {self._url} is not one: {fault}")
             self._headers["Authorization"] = f"Bearer {key}"
         if any("\n" in value or "\r" in value for value in self._headers.values()):
             raise UsageError("key and client_name must be one line each")

@@ -6,18 +6,20 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from eventmill.base.errors import BackPressureError, UsageError
 from eventmill.client.callback import call_back
 from eventmill.client.sending import Sending
-from eventmill.client.spool.spool import Spool, SpoolFullError
+from eventmill.client.settling import Watch
+from eventmill.client.spool.part import SpoolFullError
+from eventmill.client.spool.spool import Spool
 from eventmill.client.tally import RareLog, Tally
 
-OnFull: TypeAlias = Literal["block", "drop_newest", "drop_oldest"]
+OnFull: TypeAlias = Literal["block", "raise", "drop_newest", "drop_oldest"]
 OnDrop: TypeAlias = Callable[[str, int], None]
 
-_DISK_LOOK_SECONDS = 0.1
+DISK_LOOK_SECONDS = 0.1
 """Nobody tells when a full disk has room again."""
 _WORDS = {
     "oldest": "the spool is full; the oldest waiting events were dropped",
@@ -37,8 +39,21 @@ class WhenFull:
     on_drop: OnDrop | None
 
     def __post_init__(self) -> None:
-        if self.on_full not in ("block", "drop_newest", "drop_oldest"):
-            raise UsageError(f"on_full {self.on_full!r}: write block, drop_newest or drop_oldest")
+        if self.on_full not in get_args(OnFull):
+            raise UsageError(
+                f"on_full {self.on_full!r}: write block, raise, drop_newest or drop_oldest"
+            )
+
+
+class NoRoomError(BackPressureError):
+    """The spool is full, and ``on_full`` is ``raise``: the event is its caller's as before."""
+
+    def __init__(self, room: Room, record: bytes, fingerprint: str, full: SpoolFullError) -> None:
+        super().__init__(f"the spool of {room.table} {_why(full)}; the event was not taken")
+        self.room = room
+        self.record = record
+        self.fingerprint = fingerprint
+        self.full = full
 
 
 class Room:
@@ -53,7 +68,7 @@ class Room:
         when_full: WhenFull,
         log: RareLog,
     ) -> None:
-        self._table = table
+        self.table = table
         self._spool = spool
         self._sending = sending
         self._tally = tally
@@ -65,8 +80,10 @@ class Room:
         """Add a record for which there was no room; return whether it was added.
 
         Raises:
-            BackPressureError: it was not, and ``on_full`` is ``block``.
+            BackPressureError: it was not, and ``on_full`` is ``block`` or ``raise``.
         """
+        if self._when_full.on_full == "raise":
+            raise NoRoomError(self, record, fingerprint, full)
         try:
             with self._spool.lock:
                 if self._when_full.on_full == "drop_oldest":
@@ -82,6 +99,38 @@ class Room:
         finally:
             self.tell()
 
+    def take_in_or_watch(self, refused: NoRoomError, watch: Watch) -> bool:
+        """Add a record that was refused or, when there is no room yet, have ``watch`` told.
+
+        Returns:
+            Whether it was added; ``refused.full`` says why not.
+
+        Raises:
+            UsageError: it was not, as the uploader is closed.
+        """
+        with self._spool.lock:
+            if self._sending.is_closed:
+                raise UsageError("this BatchUploader is closed")
+            try:
+                self._spool.append(refused.record, refused.fingerprint)
+            except SpoolFullError as error:
+                refused.full = error
+                self._sending.settled.add_later(watch)
+                return False
+            self._sending.staged()
+            return True
+
+    def unwatch(self, watch: Watch) -> None:
+        """Tell ``watch`` no more."""
+        self._sending.settled.remove(watch)
+
+    def give_up(self, refused: NoRoomError, seconds: float) -> BackPressureError:
+        """Count as dropped what there was no room for; return what its caller is to be told."""
+        with self._spool.lock:
+            self._tally.dropped["disk" if refused.full.reason == "disk" else "timeout"] += 1
+        self.tell()
+        return _stayed_full(self.table, refused.full, seconds)
+
     def tell(self) -> None:
         """Tell of drops since the last call; without the lock."""
         with self._spool.lock:
@@ -89,7 +138,7 @@ class Room:
             new = count - self._told
             self._told = count
         for reason, number in new.items():
-            self._log.tell(logging.ERROR, f"dropped {reason}", f"{self._table}: {_WORDS[reason]}")
+            self._log.tell(logging.ERROR, f"dropped {reason}", f"{self.table}: {_WORDS[reason]}")
             if self._when_full.on_drop is not None:
                 call_back("on_drop", self._when_full.on_drop, reason, number)
 
@@ -110,18 +159,8 @@ class Room:
         clock = self._sending.clock
         deadline = None if limit is None else clock.monotonic() + limit
         while True:
-            remaining = None if deadline is None else deadline - clock.monotonic()
-            if remaining is not None and remaining <= 0:
-                is_disk = full.reason == "disk"
-                self._tally.dropped["disk" if is_disk else "timeout"] += 1
-                why = f"could not grow ({full.cause})" if is_disk else "stayed full"
-                raise BackPressureError(
-                    f"the spool of {self._table} {why} for {limit} s; the event was not taken"
-                ) from full
-            pauses = [remaining] if remaining is not None else []
-            if full.reason == "disk":
-                pauses.append(_DISK_LOOK_SECONDS)
-            self._sending.settled.wait(min(pauses, default=None))
+            # Looked at before each wait: what happened before this thread had the lock, nobody
+            # tells it any more.
             if self._sending.is_closed:
                 raise UsageError("this BatchUploader is closed")
             try:
@@ -130,3 +169,22 @@ class Room:
                 full = error
             else:
                 return True
+            remaining = None if deadline is None else deadline - clock.monotonic()
+            if remaining is not None and remaining <= 0:
+                self._tally.dropped["disk" if full.reason == "disk" else "timeout"] += 1
+                raise _stayed_full(self.table, full, limit or 0.0) from full
+            pauses = [remaining] if remaining is not None else []
+            if full.reason == "disk":
+                pauses.append(DISK_LOOK_SECONDS)
+            self._sending.settled.wait(min(pauses, default=None))
+
+
+def _stayed_full(table: str, full: SpoolFullError, seconds: float) -> BackPressureError:
+    why = f"could not grow ({full.cause})" if full.reason == "disk" else "stayed full"
+    return BackPressureError(
+        f"the spool of {table} {why} for {seconds:g} s; the event was not taken"
+    )
+
+
+def _why(full: SpoolFullError) -> str:
+    return f"cannot grow ({full.cause})" if full.reason == "disk" else "is full"

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 from eventmill.base.clock import Clock
+from eventmill.base.metrics import BUCKETS_SECONDS
 from eventmill.wire.verdict import Verdict
 
+DROP_REASONS = ("oldest", "newest", "timeout", "disk", "damaged")
+"""Why an event was dropped; see ``UploaderStats.dropped``."""
 LOG_INTERVAL_SECONDS = 60.0
 """Between two lines of the same cause: a server that is down for a night is one story."""
 
 _logger = logging.getLogger("eventmill.client")
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """Attempts by how long they took, whatever their end."""
+
+    counts: tuple[int, ...]
+    """In each bucket, not cumulated: up to each of ``bounds``, and above the last."""
+    seconds: float
+    """Their sum."""
+    bounds: ClassVar[tuple[float, ...]] = BUCKETS_SECONDS
+    """Upper bounds of the buckets in seconds, themselves included."""
+
+    @property
+    def count(self) -> int:
+        """Attempts."""
+        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +47,12 @@ class UploaderStats:
 
     staged: int
     """Events that ``stage`` took."""
+    staged_bytes: int
+    """Bytes of those as they are spooled: event, insert ID and frame."""
     adopted: int
     """Events taken over from processes that had ended."""
+    sent: int
+    """Events put to the sink; one that is put again counts again."""
     accepted: int
     duplicates: int
     rejected: int
@@ -51,11 +76,41 @@ class UploaderStats:
     """Age of the oldest event left; 0.0 when none is."""
     send_seconds: float
     """Time that all attempts to put took together."""
+    send_latency: LatencyCounts
+    """How long each of those took."""
 
     @property
     def acked(self) -> int:
         """Events that the sink has given a verdict on."""
         return self.accepted + self.duplicates + self.rejected
+
+    @property
+    def quarantined(self) -> int:
+        """Events that are in the sink's quarantine: the rejected ones."""
+        return self.rejected
+
+    def of_ended(self) -> UploaderStats:
+        """Return what stays true of an uploader that is gone: the counts, not the levels."""
+        return replace(self, in_flight=0, left=0, spooled_bytes=0, oldest_age_seconds=0.0)
+
+    @classmethod
+    def sum_of(cls, each: Sequence[UploaderStats]) -> UploaderStats:
+        """Return several uploaders as if they were one; ``each`` must not be empty."""
+        totals: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            values = [getattr(stats, name) for stats in each]
+            if isinstance(values[0], Mapping):
+                totals[name] = dict(sum(map(Counter, values), Counter()))
+            elif name == "oldest_age_seconds":
+                totals[name] = max(values)
+            elif isinstance(values[0], LatencyCounts):
+                totals[name] = LatencyCounts(
+                    tuple(map(sum, zip(*(value.counts for value in values), strict=True))),
+                    sum(value.seconds for value in values),
+                )
+            else:
+                totals[name] = sum(values)
+        return cls(**totals)
 
 
 class Tally:

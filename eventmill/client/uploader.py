@@ -72,6 +72,7 @@ class Uploader:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         insert_ids: InsertIdSource | None = None,
+        encoder: EventEncoder | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
@@ -82,6 +83,8 @@ class Uploader:
             table: ``project.dataset.table`` or ``dataset.table``.
             timeout_seconds: for a ``put`` whose caller gives no limit, retries included.
             insert_ids: makes the IDs of events that come without; None: a new source.
+            encoder: of an earlier uploader of this table into this sink, which then need not be
+                asked again what the table is; None: a new one.
             clock: measures time and waits between retries.
             rng: chance in those waits; None: a new source.
 
@@ -97,7 +100,7 @@ class Uploader:
         self._clock = clock
         # The chance spreads retries and guards nothing.
         self._retry = Retry(rng or random.Random())  # noqa: S311
-        self._encoder = EventEncoder(self.table)
+        self._encoder = encoder or EventEncoder(self.table)
 
     def __repr__(self) -> str:
         return f"<Uploader {self.table} into {self._sink!r}>"

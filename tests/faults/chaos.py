@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import json
 import random
 import socket
 import struct
@@ -19,12 +20,27 @@ class ChaosProxy:
     ``unavailable`` answers 503, ``slow`` forwards after ``slow_seconds``, ``reset`` breaks the
     connection off in the middle of the request's body, ``reply_lost`` forwards and breaks it off
     before the reply. Each of them has a likelihood; the same seed gives the same sequence.
+
+    A body above ``body_bytes_max`` is answered 413, as by a proxy with a limit, and one with
+    ``poison`` in it 400, as by a server that chokes on it. A server that goes away in the middle
+    of a request counts as ``server_gone``.
     """
 
-    def __init__(self, server_port, seed=0, *, slow_seconds=0.3, **likelihoods):
+    def __init__(
+        self,
+        server_port,
+        seed=0,
+        *,
+        slow_seconds=0.3,
+        body_bytes_max=None,
+        poison=None,
+        **likelihoods,
+    ):
         assert set(likelihoods) <= set(FAULTS)
         self.server_port = server_port
         self.slow_seconds = slow_seconds
+        self.body_bytes_max = body_bytes_max
+        self.poison = poison
         self.likelihoods = likelihoods
         self.happened = Counter()
         """Faults so far; and ``down``, how often: what the kernel refuses nobody here can count."""
@@ -67,6 +83,18 @@ class ChaosProxy:
                     return fault
         return None
 
+    def refuse(self, body):
+        """Return status, headers and content of what refuses ``body``; None: it passes."""
+        if self.body_bytes_max is not None and len(body) > self.body_bytes_max:
+            self.happened["too_large"] += 1
+            return 413, {"Content-Type": "text/html"}, b"<h1>Request Entity Too Large</h1>"
+        if self.poison is not None and self.poison in body:
+            self.happened["poisoned"] += 1
+            problem = {"type": "urn:eventmill:problem:batch", "detail": "the body is no batch"}
+            content_type = {"Content-Type": "application/problem+json"}
+            return 400, content_type, json.dumps(problem).encode()
+        return None
+
     def _listen(self):
         self._server = _Listener(("127.0.0.1", self.port), _Request)
         self._server.proxy = self
@@ -107,6 +135,10 @@ class _Request(http.server.BaseHTTPRequestHandler):
         if fault == "unavailable":
             self.answer(503, {"Content-Type": "text/plain"}, b"not now")
             return
+        refusal = proxy.refuse(body) if self.path.endswith("/events") else None
+        if refusal is not None:
+            self.answer(*refusal)
+            return
         if fault == "slow":
             time.sleep(proxy.slow_seconds)
         inner = http.client.HTTPConnection("127.0.0.1", proxy.server_port, timeout=30)
@@ -114,6 +146,10 @@ class _Request(http.server.BaseHTTPRequestHandler):
             inner.request(self.command, self.path, body, dict(self.headers))
             reply = inner.getresponse()
             content = reply.read()
+        except (OSError, http.client.HTTPException):
+            proxy.happened["server_gone"] += 1
+            self.break_off()
+            return
         finally:
             inner.close()
         if fault == "reply_lost":

@@ -11,16 +11,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 
 from eventmill.client.spool.record import ENCODED, HEADER, ROW, encode_record
-from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder
+from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder, sync_folders_above
 
 DEAD_FOLDER = ".dead"
 DAMAGED_FOLDER = ".damaged"
 UNFINISHED = ".new-"
 """Begins the name of what is being made, and of what a crash has kept from being finished."""
 DEAD_SUFFIX = ".seg"
+_WHY_CHARACTERS_MAX = 4_000
+"""Of the error in a header; in JSON at most 12 bytes each, so that headers can be read."""
 
 
 class DeadLetters:
@@ -38,7 +41,7 @@ class DeadLetters:
     ) -> str:
         """Write events into a segment of their own; return its path.
 
-        Promise: on return they survive a power cut.
+        Promise: on return they survive a power cut, and so does the name of the file.
 
         Args:
             events: insert ID, payload, and whether that is JSON.
@@ -47,25 +50,35 @@ class DeadLetters:
             now: seconds since 1970.
 
         Raises:
-            OSError: the disk refused; the file may be there in part.
+            OSError: the disk refused; what is there all the same may not survive a power cut.
         """
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         name = f"{self._name}-{next(self._numbers)}"
         path = os.path.join(self._folder, name + DEAD_SUFFIX)
         unfinished = os.path.join(self._folder, UNFINISHED + name + DEAD_SUFFIX)
-        about = {"format": 1, "fingerprint": fingerprint, "error": why, **self._about}
-        segment = FileSegment(unfinished, 0, salt_of(name), create=True)
+        error = why[:_WHY_CHARACTERS_MAX]
+        about = {"format": 1, "fingerprint": fingerprint, "error": error, **self._about}
+        salt = salt_of(name)
+        records = [encode_record(HEADER, b"", json.dumps(about).encode(), now, salt=salt)]
+        for insert_id, payload, is_row in events:
+            kind = ROW if is_row else ENCODED
+            records.append(encode_record(kind, insert_id, payload, now, salt=salt))
+        content = b"".join(records)
+        segment = FileSegment(unfinished, 0, salt, create=True)
         try:
-            head = json.dumps(about).encode()
-            segment.append(encode_record(HEADER, b"", head, now, salt=segment.salt))
-            for insert_id, payload, is_row in events:
-                kind = ROW if is_row else ENCODED
-                segment.append(encode_record(kind, insert_id, payload, now, salt=segment.salt))
-            segment.sync()
-        finally:
-            segment.close()
-        os.rename(unfinished, path)
+            try:
+                segment.append(content)
+                segment.sync(len(content))
+            finally:
+                segment.close()
+            os.rename(unfinished, path)
+        except BaseException:
+            # Tried again and again on a full disk, it would keep the disk full.
+            with suppress(OSError):
+                os.unlink(unfinished)
+            raise
         sync_folder(self._folder)
+        sync_folders_above(self._folder)
         return path
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from contextlib import suppress
 
 from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.client.spool.dead import DEAD_FOLDER, UNFINISHED
-from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder
+from eventmill.client.spool.segment import FileSegment, salt_of, sync_folder, sync_folders_above
 
 try:
     import fcntl
@@ -29,6 +30,8 @@ except ImportError:  # Windows, where there is no spool
     fcntl = None  # type: ignore[assignment]
 
 _CHECKPOINT = struct.Struct("<IQI")
+_BEYOND_ALL = (1 << 32) - 1
+"""A checkpoint at a segment that no folder ever has."""
 _SUFFIX = ".seg"
 UNFINISHED_SECONDS_MAX = 3600.0
 """Older than that, nobody is at work any more on what takes less than a second to make."""
@@ -45,6 +48,8 @@ class OwnerFolder:
         self._lock = lock
         self._checkpoint = checkpoint
         self._salt = salt_of(os.path.basename(path))
+        self._is_noted = False
+        """Whether the folder's own name survives a power cut."""
 
     @classmethod
     def create(cls, parent: str, name: str) -> OwnerFolder:
@@ -74,22 +79,22 @@ class OwnerFolder:
     @classmethod
     def _create(cls, parent: str, name: str) -> OwnerFolder:
         os.makedirs(parent, mode=0o700, exist_ok=True)
-        unfinished = os.path.join(parent, UNFINISHED + name)
-        os.mkdir(unfinished, 0o700)
+        unfinished = _unfinished(parent, name)
+        path = os.path.join(parent, name)
         opened: list[int] = []
         try:
+            os.mkdir(unfinished, 0o700)
             lock = _lock(os.path.join(unfinished, "lock"), create=True)
             if lock is None:
                 raise BlockingIOError(f"{unfinished} is locked by another process")
             opened.append(lock)
             opened.append(_open_checkpoint(unfinished))
             # Under its name it is seen by others only with its lock taken.
-            path = os.path.join(parent, name)
             os.rename(unfinished, path)
-        except OSError:
-            _undo(unfinished, opened)
+            return cls(path, *opened)
+        except BaseException:  # Ctrl-C as well, for a folder half made would be in the way
+            _undo(path if _is_of(path, opened) else unfinished, opened)
             raise
-        return cls(path, *opened)
 
     @classmethod
     def adopt(cls, path: str) -> OwnerFolder | None:
@@ -126,6 +131,10 @@ class OwnerFolder:
         Raises:
             OSError: it was not moved, or is not synced; FileNotFoundError: somebody else took it.
         """
+        if self.read_checkpoint() != (0, 0):
+            # It is of a segment that was here before, and would pass over this one.
+            os.ftruncate(self._checkpoint, 0)
+            os.fsync(self._checkpoint)
         os.rename(path, self._segment(1))
         self.sync()
         sync_folder(os.path.dirname(path))
@@ -157,8 +166,10 @@ class OwnerFolder:
 
     def sync(self) -> None:
         """Return when the names of the folder's files survive a power cut."""
-        for path in (self.path, os.path.dirname(self.path)):
-            sync_folder(path)
+        sync_folder(self.path)
+        if not self._is_noted:
+            sync_folders_above(self.path)
+            self._is_noted = True
 
     def release(self) -> None:
         """Leave the folder as it is, to be adopted; a second call does nothing."""
@@ -173,12 +184,18 @@ class OwnerFolder:
         """Delete the folder, in which nothing is left to send, and let go of the lock."""
         if self._lock < 0:
             return
+        with suppress(OSError):  # what cannot be noted costs repeats
+            # A segment that cannot be unlinked must not be sent by everybody who adopts it.
+            self.write_checkpoint(_BEYOND_ALL, 0)
         with suppress(OSError):  # what cannot be removed is adopted, found empty, and removed then
             for number in segment_numbers(self.path):
                 os.unlink(self._segment(number))
-            os.unlink(os.path.join(self.path, "acked"))
-            os.unlink(os.path.join(self.path, "lock"))
-            os.rmdir(self.path)
+            # Without a lock nobody would adopt it; what is unfinished is found by its name.
+            unfinished = _unfinished(*os.path.split(self.path))
+            os.rename(self.path, unfinished)
+            for name in ("acked", "lock"):
+                os.unlink(os.path.join(unfinished, name))
+            os.rmdir(unfinished)
         self.release()
 
     def _segment(self, number: int) -> str:
@@ -193,12 +210,12 @@ def orphans(parent: str) -> Iterator[str]:
         return
     for name in names:
         path = os.path.join(parent, name)
-        if not name.startswith(".") and os.path.exists(os.path.join(path, "lock")):
+        if not name.startswith(".") and _has_lock(path):
             yield path
 
 
 def remove_unfinished(parent: str, now: float) -> None:
-    """Remove what crashes have left of owner folders and dead letters that were being made.
+    """Remove what crashes have left of owner folders and dead letters that came or went.
 
     No event is in them alone. What is younger than ``UNFINISHED_SECONDS_MAX``, or locked, is left.
 
@@ -249,7 +266,8 @@ def unacked(path: str) -> Iterator[tuple[FileSegment, int]]:
 def is_locked(path: str) -> bool:
     """Return whether the owner of the folder at ``path`` lives."""
     try:
-        lock = _lock(os.path.join(path, "lock"), create=False)
+        # Shared: those who ask at the same time do not take each other for the owner.
+        lock = _lock(os.path.join(path, "lock"), create=False, shared=True)
     except OSError:
         return False
     if lock is None:
@@ -268,6 +286,24 @@ def _segment_path(path: str, number: int) -> str:
     return os.path.join(path, f"{number:010d}{_SUFFIX}")
 
 
+def _unfinished(parent: str, name: str) -> str:
+    """Return where the folder ``name`` comes into being or goes: nobody else has the same place.
+
+    What a crash has left there must not stand in the way of the next attempt.
+    """
+    return os.path.join(parent, f"{UNFINISHED}{name}-{secrets.token_hex(4)}")
+
+
+def _has_lock(path: str) -> bool:
+    try:
+        os.stat(os.path.join(path, "lock"))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a folder of another user: who opens it is told so
+        return True
+    return True
+
+
 def _remove_when_old(path: str, now: float) -> None:
     with suppress(OSError):  # somebody else was quicker
         if now - os.stat(path).st_mtime <= UNFINISHED_SECONDS_MAX or is_locked(path):
@@ -281,6 +317,14 @@ def _remove_when_old(path: str, now: float) -> None:
 def _open_checkpoint(path: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     return os.open(os.path.join(path, "acked"), flags, 0o600)
+
+
+def _is_of(path: str, opened: list[int]) -> bool:
+    """Return whether the lock of the folder at ``path`` is the first of ``opened``."""
+    try:
+        return os.path.samestat(os.stat(os.path.join(path, "lock")), os.fstat(opened[0]))
+    except (OSError, IndexError):
+        return False
 
 
 def _undo(unfinished: str, opened: list[int]) -> None:
@@ -303,12 +347,12 @@ def _checkpoint_in(content: bytes) -> tuple[int, int]:
     return number, offset
 
 
-def _lock(path: str, *, create: bool) -> int | None:
+def _lock(path: str, *, create: bool, shared: bool = False) -> int | None:
     """Open and lock the file at ``path``; None when another process holds it."""
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
     fd = os.open(path, flags, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
         return None

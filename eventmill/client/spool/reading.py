@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+from eventmill.client.spool.part import Part
 from eventmill.client.spool.record import BODY_BYTES_MAX, HEAD_BYTES, Records, decode_records
 from eventmill.client.spool.segment import Segment
 
@@ -22,6 +24,21 @@ def read_records(segment: Segment, begin: int, end: int, bytes_max: int, count_m
         if records.end or is_rest:
             break
     return records
+
+
+def unsettled_in(part: Part) -> Iterator[Records]:
+    """Yield the records of ``part`` of which nothing has become yet."""
+    at = part.acked_to
+    while at < part.segment.size:
+        if at in part.settled:
+            at = part.settled[at]
+            continue
+        stop = min((begin for begin in part.settled if begin > at), default=part.segment.size)
+        records = read_records(part.segment, at, stop, 1 << 20, 10_000)
+        yield records
+        if not records.end:
+            break
+        at += records.end
 
 
 def fingerprint_in(segment: Segment) -> str:

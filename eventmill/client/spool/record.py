@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from dataclasses import dataclass, field
+from zlib import crc32
 
 ENCODED = b"E\x9d"
 """An event as the bytes of its message."""
@@ -28,13 +28,14 @@ _ANY_KIND = re.compile(rb"[EJH]\x9d")
 
 _FIELDS = struct.Struct("<2sHId")
 _CHECKSUMS = struct.Struct("<II")
-HEAD_BYTES = _FIELDS.size + _CHECKSUMS.size
+_HEAD = struct.Struct("<2sHIdII")
+HEAD_BYTES = _HEAD.size
 BODY_BYTES_MAX = 16_000_000
 """More than any event and its insert ID have."""
 
 
 def encode_record(
-    kind: bytes, insert_id: bytes, payload: bytes, staged_at: float, *, salt: int
+    kind: bytes, insert_id: bytes, payload: bytes, staged_at: float, salt: int
 ) -> bytes:
     """Return a record of ``kind``.
 
@@ -47,8 +48,8 @@ def encode_record(
     """
     body = insert_id + payload
     fields = _FIELDS.pack(kind, len(insert_id), len(body), staged_at)
-    checksum = zlib.crc32(fields, salt)
-    return fields + _CHECKSUMS.pack(checksum, zlib.crc32(body, checksum)) + body
+    checksum = crc32(fields, salt)
+    return fields + _CHECKSUMS.pack(checksum, crc32(body, checksum)) + body
 
 
 @dataclass(slots=True)
@@ -70,6 +71,12 @@ class Records:
     """Stretches, as (begin, end), that fail their checksum: one record each, unless several heads
     in a row are lost."""
 
+    def events(self) -> list[tuple[bytes, bytes, bool]]:
+        """Return (insert ID, payload, is row) of each event."""
+        rows = set(self.rows)
+        pairs = enumerate(zip(self.ids, self.payloads, strict=True))
+        return [(insert_id, payload, place in rows) for place, (insert_id, payload) in pairs]
+
 
 def decode_records(
     content: bytes, *, salt: int, count_max: int, bytes_max: int, is_rest: bool
@@ -86,10 +93,9 @@ def decode_records(
     ids, payloads = found.ids, found.payloads
     while total - at >= HEAD_BYTES:
         begin = at + HEAD_BYTES
-        kind, id_size, size, staged_at = _FIELDS.unpack_from(content, at)
-        checksum, body_checksum = _CHECKSUMS.unpack_from(content, begin - _CHECKSUMS.size)
+        kind, id_size, size, staged_at, checksum, body_checksum = _HEAD.unpack_from(content, at)
         end = begin + size
-        if zlib.crc32(content[at : at + _FIELDS.size], salt) != checksum:
+        if crc32(content[at : at + _FIELDS.size], salt) != checksum:
             end = _next_head(content, at + 1, salt) or (total if is_rest else total + 1)
             kind = _LOST
         if end > total:
@@ -97,7 +103,7 @@ def decode_records(
         if payloads and kind != HEADER and (len(payloads) >= count_max or end > bytes_max):
             break
         body = content[begin:end]
-        if kind == _LOST or zlib.crc32(body, checksum) != body_checksum:
+        if kind == _LOST or crc32(body, checksum) != body_checksum:
             found.damaged.append((at, end))
         elif kind == HEADER:
             found.header = body
@@ -119,6 +125,6 @@ def _next_head(content: bytes, start: int, salt: int) -> int | None:
         if at > len(content) - HEAD_BYTES:
             break
         checksum, _ = _CHECKSUMS.unpack_from(content, at + _FIELDS.size)
-        if zlib.crc32(content[at : at + _FIELDS.size], salt) == checksum:
+        if crc32(content[at : at + _FIELDS.size], salt) == checksum:
             return at
     return None

@@ -6,18 +6,22 @@ that were read follow each other without a gap, so *acked* is: every region up t
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from eventmill.base.clock import Clock
+from eventmill.base.errors import UnavailableError, UsageError
+from eventmill.client.spool.adopting import opened
 from eventmill.client.spool.dead import keep_damaged
+from eventmill.client.spool.forking import fork_pause
 from eventmill.client.spool.owner import OwnerFolder, orphans, remove_unfinished
+from eventmill.client.spool.part import Owner, Part, SpoolFullError, Taken
 from eventmill.client.spool.place import SpoolPlace
-from eventmill.client.spool.reading import fingerprint_in, read_records
+from eventmill.client.spool.reading import read_records, unsettled_in
 from eventmill.client.spool.record import HEADER, Records, encode_record
 from eventmill.client.spool.segment import MemorySegment, Segment, salt_of
 
@@ -27,64 +31,10 @@ FORMAT = 1
 """Version of the folder's format, in each header."""
 
 
-class SpoolFullError(Exception):
-    """There is no room for a record: by the limit that was set (``quota``), or on the ``disk``."""
-
-    def __init__(self, reason: str, cause: OSError | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.cause = cause
-
-
-@dataclass(slots=True, eq=False)
-class _Part:
-    """One segment with how far it was read and acked."""
-
-    owner: _Owner
-    segment: Segment
-    fingerprint: str
-    read_to: int = 0
-    acked_to: int = 0
-    settled: dict[int, int] = field(default_factory=dict)
-    """Regions beyond ``acked_to`` that are settled, end by begin."""
-    is_own: bool = True
-    """Whether this uploader appended to it; False in a segment that was adopted."""
-    events: int = 0
-    """Events appended by this uploader."""
-    events_read: int = 0
-    pins: int = 0
-    """Threads that use the segment outside of the lock: it must not be closed under them."""
-
-
-@dataclass(slots=True, eq=False)
-class _Owner:
-    folder: OwnerFolder | None
-    """None: in memory."""
-    parts: deque[_Part] = field(default_factory=deque)
-
-
-@dataclass(slots=True, eq=False)
-class Taken:
-    """Events handed out to be sent: to be given to ``settle`` when something became of each."""
-
-    ids: list[bytes]
-    payloads: list[bytes]
-    rows: list[int]
-    """Places of those that are JSON."""
-    fingerprint: str
-    staged_at: float
-    """When the first was staged, seconds since 1970."""
-    first: int
-    """Its number among all staged here; -1 for events of a process that has ended."""
-    part: _Part
-    begin: int
-    end: int
-
-
 class Spool:
     """Staged events in order. Methods that say so want the caller to hold ``lock``."""
 
-    def __init__(self, lock: threading.Lock, clock: Clock, place: SpoolPlace) -> None:
+    def __init__(self, lock: threading.RLock, clock: Clock, place: SpoolPlace) -> None:
         """Prepare; nothing is made before the first event.
 
         Args:
@@ -101,22 +51,27 @@ class Spool:
         self._about = place.about
         self._segment_bytes = place.segment_bytes
         self._bytes_max = place.bytes_max
-        self._own: _Owner | None = None
-        self._active: _Part | None = None
-        self._adopted: list[_Owner] = []
+        self._is_synced = place.is_synced
+        self._own: Owner | None = None
+        self._active: Part | None = None
+        self._adopted: list[Owner] = []
         self._next_number = 1
-        self._is_closed = False
+        self._is_rolling = False
+        self.is_closed = False
+        """Nothing is handed out or noted any more."""
         self._reading = threading.Lock()
         self._in_flight: list[Taken] = []
-        self._unsynced: set[_Part] = set()
-        self._has_new_names = False
-        """Whether a segment was made since the last sync."""
+        self._unsynced: set[Part] = set()
+        self._names_made = 0
+        self._names_synced = 0
+        """Segments made, and those of them whose names survive a power cut."""
         self.staged_count = 0
         self.read_count = 0
         """Own events that were handed out or dropped: those from here on wait."""
         self.synced_count = 0
         self.adopted_count = 0
-        self.bytes = 0
+        self.bytes = self.unstaged_bytes = 0
+        """What the files take; of every change of that, those by something else than staging."""
         self.unread_bytes = 0
         self.dropped: Counter[str] = Counter()
 
@@ -137,21 +92,42 @@ class Spool:
         size = len(record)
         if self.bytes + size > self._bytes_max:
             raise SpoolFullError("quota")
-        try:
-            part = self._active
-            if (
-                part is None
-                or part.segment.size >= self._segment_bytes
-                or (fingerprint and part.fingerprint != fingerprint)
-            ):
-                part = self._roll(fingerprint)
-            part.segment.append(record)
-        except OSError as error:
-            raise SpoolFullError("disk", error) from error
+        part = self._active
+        if (
+            part is None
+            or part.segment.size >= self._segment_bytes
+            or (fingerprint and part.fingerprint != fingerprint)
+        ):
+            try:
+                part = self._roll_once(fingerprint)
+            except OSError as error:
+                raise SpoolFullError("disk", error) from error
+        if self.is_closed:
+            raise UsageError("this spool is closed")
+        # A signal's function may raise, stage, flush or close wherever something is called. From
+        # here to the write nothing is, and after it the event is staged.
+        segment = part.segment
+        write, memory, begin = segment.write, segment.content, segment.size
+        segment.size = begin + size
         part.events += 1
         self.bytes += size
         self.unread_bytes += size
         self.staged_count += 1
+        if memory is not None:
+            memory += record
+            return
+        try:
+            if write(record, begin) != size:
+                raise OSError(errno.ENOSPC, "there was room for a part of an event")
+        except OSError as error:
+            part.events -= 1
+            self.staged_count -= 1
+            if segment.size == begin + size:  # else somebody has appended, and a gap is left
+                segment.size = begin
+                self.bytes -= size
+                self.unread_bytes -= size
+                segment.cut()
+            raise SpoolFullError("disk", error) from error
 
     def drop_oldest(self) -> int:
         """Drop the oldest segment's waiting events; return how many. The caller holds the lock.
@@ -163,6 +139,7 @@ class Spool:
                 continue
             if part is self._active:
                 self._active = None
+                self._unsynced.add(part)  # for what is on its way
             count = part.events - part.events_read
             self.read_count += count
             part.events_read += count
@@ -184,9 +161,10 @@ class Spool:
                 continue
             folder = None
             try:
-                folder = OwnerFolder.adopt(path)
-                if folder is not None:
-                    size += self._take_over(folder)
+                with fork_pause.lock:
+                    folder = OwnerFolder.adopt(path)
+                    if folder is not None:
+                        size += self._take_over(folder)
             except OSError as error:
                 _logger.warning("%s cannot be taken over: %s", path, error)
                 if folder is not None:
@@ -214,7 +192,9 @@ class Spool:
                     records = read_records(part.segment, begin, end, bytes_max, count_max)
                 finally:
                     with self.lock:
-                        part.pins -= 1
+                        self._unpin(part)
+                if self.is_closed:
+                    return None
                 if records.damaged:
                     self._keep_damaged(part, begin, records)
                 with self.lock:
@@ -227,7 +207,7 @@ class Spool:
         with self.lock:
             if taken in self._in_flight:
                 self._in_flight.remove(taken)
-            if self._is_closed:
+            if self.is_closed:
                 return  # somebody else may have adopted it by now, and finds it stored
             taken.part.settled[taken.begin] = taken.end
             self._advance(taken.part)
@@ -259,21 +239,8 @@ class Spool:
         with self.lock:
             parts = list(self._own.parts) if self._own else []
         for part in parts:
-            at = part.acked_to
-            while at < part.segment.size:
-                if at in part.settled:
-                    at = part.settled[at]
-                    continue
-                stop = min((b for b in part.settled if b > at), default=part.segment.size)
-                records = read_records(part.segment, at, stop, 1 << 20, 10_000)
-                rows = set(records.rows)
-                for place, (insert_id, payload) in enumerate(
-                    zip(records.ids, records.payloads, strict=True)
-                ):
-                    found.append((insert_id, payload, place in rows))
-                if not records.end:
-                    break
-                at += records.end
+            for records in unsettled_in(part):
+                found.extend(records.events())
         return found
 
     # -- stable storage ---------------------------------------------------------------------
@@ -285,51 +252,60 @@ class Spool:
             OSError: the disk failed.
         """
         with self.lock:
+            if self.is_closed:
+                raise OSError(errno.EBADF, "the spool is closed")
             target = self.staged_count
-            parts = list(self._unsynced)
-            folder = self._own.folder if self._own and self._has_new_names else None
-            self._has_new_names = False
-            if self._active is not None and self._active not in parts:
-                parts.append(self._active)
-            self._unsynced.clear()
+            names = self._names_made
+            folder = self._own.folder if self._own and names > self._names_synced else None
+            # Until they are synced they stay in the set: whoever syncs meanwhile needs them too.
+            rolled = list(self._unsynced)
+            parts = [*rolled, *([self._active] if self._active else [])]
+            ends = [part.segment.size for part in parts]
             for part in parts:
                 part.pins += 1
         try:
-            for part in parts:
-                part.segment.sync()
+            for part, end in zip(parts, ends, strict=True):
+                part.segment.sync(end)
             if folder is not None:
                 folder.sync()
-        except OSError:
-            with self.lock:
-                self._unsynced.update(parts)
-                self._has_new_names = True
-            raise
         finally:
             with self.lock:
                 for part in parts:
-                    part.pins -= 1
-                    self._advance(part)
+                    self._unpin(part)
+                    if not self.is_closed:
+                        self._advance(part)
         with self.lock:
+            self._unsynced.difference_update(rolled)
+            self._names_synced = max(self._names_synced, names)
             self.synced_count = max(self.synced_count, target)
         return target
 
     # -- the end ----------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Let go of everything: what is acked is removed, the rest waits to be adopted."""
-        with self.lock:
+    def close(self, timeout_seconds: float = -1) -> bool:
+        """Let go of everything: what is acked is removed, the rest waits to be adopted.
+
+        What a thread is using, such as one that hangs in a sync, it lets go of itself.
+
+        Args:
+            timeout_seconds: wait for the lock at most this long, which a thread may hold whose
+                disk hangs; -1: no limit.
+
+        Returns:
+            Whether it is closed.
+        """
+        if not self.lock.acquire(timeout=timeout_seconds):
+            return False
+        try:
             owners = [*self._adopted, *([self._own] if self._own else [])]
             self._adopted, self._own, self._active = [], None, None
             self.unread_bytes = 0
-            self._is_closed = True
+            self.is_closed = True
             for owner in owners:
-                is_done = all(part.acked_to >= part.segment.size for part in owner.parts)
-                for part in owner.parts:
-                    part.segment.close()
-                if owner.folder is not None:
-                    if is_done:
-                        owner.folder.remove()
-                    owner.folder.release()
+                owner.let_go()
+        finally:
+            self.lock.release()
+        return True
 
     def abandon(self) -> None:
         """Close this process's copies of the files: after a fork they are the parent's."""
@@ -341,16 +317,41 @@ class Spool:
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _roll(self, fingerprint: str) -> _Part:
+    def _roll_once(self, fingerprint: str) -> Part:
+        """Begin a new segment; within that, for a signal's function, return the old one.
+
+        Raises:
+            OSError: there is no room for it.
+            UnavailableError: there is no old one, or not one for such events.
+        """
+        if self.is_closed:
+            raise UsageError("this spool is closed")
+        if self._is_rolling:
+            part = self._active
+            if part is None or (fingerprint and part.fingerprint != fingerprint):
+                raise UnavailableError(
+                    "the event was not taken: this call has interrupted one that makes the file"
+                    " for it"
+                )
+            return part
+        self._is_rolling = True
+        try:
+            return self._roll(fingerprint)
+        finally:
+            self._is_rolling = False
+
+    def _roll(self, fingerprint: str) -> Part:
         """Begin a new segment; OSError when there is no room for it."""
-        if self._own is None:
-            folder = OwnerFolder.create(self._folder, self._name) if self._folder else None
-            self._own = _Owner(folder)
+        own = self._own
+        if own is None:
+            own = Owner(None)
+            with fork_pause.lock:
+                own.folder = OwnerFolder.create(self._folder, self._name) if self._folder else None
+                self._own = own
         number = self._next_number
+        self._next_number += 1  # whatever happens now, another attempt has another file
         segment: Segment = (
-            self._own.folder.add_segment(number)
-            if self._own.folder
-            else MemorySegment(number, self.salt)
+            own.folder.add_segment(number) if own.folder else MemorySegment(number, self.salt)
         )
         about = json.dumps({"format": FORMAT, "fingerprint": fingerprint, **self._about})
         header = encode_record(HEADER, b"", about.encode(), self._clock.now(), salt=self.salt)
@@ -360,56 +361,55 @@ class Spool:
             with suppress(OSError):
                 segment.remove()
             raise
-        old, self._active = self._active, _Part(self._own, segment, fingerprint)
-        self._next_number += 1
-        self._has_new_names = True
-        self._active.read_to = self._active.acked_to = segment.size
-        self._own.parts.append(self._active)
+        part = Part(own, segment, fingerprint, segment.size, segment.size)
+        own.parts.append(part)
+        old, self._active = self._active, part
+        self._names_made += 1
         self.bytes += segment.size
+        self.unstaged_bytes += segment.size
         if old is not None:
             self._unsynced.add(old)
             self._advance(old)
-        return self._active
+        return part
 
     def _take_over(self, folder: OwnerFolder) -> int:
-        owner = _Owner(folder)
-        number, offset = folder.read_checkpoint()
-        size = 0
-        for segment in folder.segments():
-            begin = offset if segment.number == number else 0
-            if segment.number < number or begin >= segment.size:
-                segment.remove()
-                continue
-            part = _Part(owner, segment, fingerprint_in(segment), begin, begin, is_own=False)
-            owner.parts.append(part)
-            size += segment.size - begin
+        owner = opened(folder, is_synced=self._is_synced)
+        size = sum(part.segment.size - part.read_to for part in owner.parts)
         if not owner.parts:
             folder.remove()
             return 0
         with self.lock:
-            if self._is_closed:  # meanwhile: somebody else is to send it
+            if self.is_closed:  # meanwhile: somebody else is to send it
                 for part in owner.parts:
                     part.segment.close()
                 folder.release()
                 return 0
             self._adopted.append(owner)
             self.unread_bytes += size
-            self.bytes += sum(part.segment.size for part in owner.parts)
+            taken_bytes = sum(part.segment.size for part in owner.parts)
+            self.bytes += taken_bytes
+            self.unstaged_bytes += taken_bytes
         _logger.info(
             "took over %d bytes of events that a process has left in %s", size, folder.path
         )
         return size
 
-    def _next_part(self) -> _Part | None:
+    def _unpin(self, part: Part) -> None:
+        """Note that a thread no longer uses the segment; the caller holds the lock."""
+        part.pins -= 1
+        if self.is_closed:
+            part.owner.let_go()
+
+    def _next_part(self) -> Part | None:
         for owner in (*self._adopted, *([self._own] if self._own else [])):
             for part in owner.parts:
                 if part.read_to < part.segment.size:
                     return part
         return None
 
-    def _note(self, part: _Part, begin: int, end: int, records: Records) -> Taken | None:
+    def _note(self, part: Part, begin: int, end: int, records: Records) -> Taken | None:
         """Take note of what was read from ``begin`` on; the caller holds the lock."""
-        if part.read_to != begin:
+        if part.read_to != begin or self.is_closed:
             return None
         if not records.ids:
             # Nothing whole: a write that the end of its process broke off, or damage to the end.
@@ -433,7 +433,7 @@ class Spool:
         self._in_flight.append(taken)
         return taken
 
-    def _pass_over(self, part: _Part, end: int) -> None:
+    def _pass_over(self, part: Part, end: int) -> None:
         """Leave out what lies between the read offset and ``end``."""
         self.unread_bytes -= end - part.read_to
         part.settled[part.read_to] = end
@@ -441,7 +441,7 @@ class Spool:
         self._count_lost(part)
         self._advance(part)
 
-    def _count_lost(self, part: _Part) -> None:
+    def _count_lost(self, part: Part) -> None:
         """Count own events that were to be in the part, once it is read to its end, and were not.
 
         The caller holds the lock.
@@ -452,7 +452,7 @@ class Spool:
             self.read_count += lost
             self.dropped += Counter(damaged=lost)
 
-    def _advance(self, part: _Part) -> None:
+    def _advance(self, part: Part) -> None:
         """Move the acked offset on, and remove what is done with; the caller holds the lock."""
         while part.acked_to in part.settled:
             part.acked_to = part.settled.pop(part.acked_to)
@@ -471,13 +471,14 @@ class Spool:
             if owner.folder is not None:
                 owner.folder.remove()
 
-    def _end_part(self, part: _Part) -> None:
+    def _end_part(self, part: Part) -> None:
         self._unsynced.discard(part)
         self.bytes -= part.segment.size
+        self.unstaged_bytes -= part.segment.size
         with suppress(OSError):  # what cannot be removed is skipped by the checkpoint
             part.segment.remove()
 
-    def _keep_damaged(self, part: _Part, begin: int, records: Records) -> None:
+    def _keep_damaged(self, part: Part, begin: int, records: Records) -> None:
         """Copy stretches that are no record aside, before their segment goes."""
         for start, stop in records.damaged:
             content = part.segment.read(begin + start, stop - start)

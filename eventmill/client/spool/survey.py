@@ -74,16 +74,38 @@ class Finding:
 def tables_below(root: str, on_error: Callable[[OSError], None]) -> Iterator[str]:
     """Yield the folders of tables that have something in a spool at or below ``root``, by path.
 
+    Links are followed, as those who send follow them; a folder is looked into once.
+
     Args:
         root: the folder of a table, of a spool, or of many spools.
         on_error: told each folder that cannot be listed.
     """
+    seen: set[tuple[int, int]] = set()
     # Absolute, as a table's folder may be given from within as a dot.
-    for path, folders, _ in os.walk(os.path.abspath(root), onerror=on_error):
+    for path, folders, _ in os.walk(os.path.abspath(root), onerror=on_error, followlinks=True):
+        try:
+            place = os.stat(path)
+        except OSError as error:
+            on_error(error)
+            folders.clear()
+            continue
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
         folders.sort()
         if _is_table(path, folders):
             folders.clear()
             yield path
+
+
+def table_around(folder: str) -> str | None:
+    """Return the folder of the table of which ``folder`` is a part, such as one owner's.
+
+    None when it is no part of one.
+    """
+    above, name = os.path.split(os.path.abspath(folder))
+    return above if _is_table(above, [name]) else None
 
 
 def findings_in(folder: str) -> Iterator[Finding]:
@@ -110,8 +132,10 @@ def findings_in(folder: str) -> Iterator[Finding]:
 
 
 def _is_table(path: str, folders: list[str]) -> bool:
+    name = os.path.basename(path)
     try:
-        TableId.parse(os.path.basename(path))
+        if str(TableId.parse(name)) != name:  # a shorter name, by which no uploader finds it
+            return False
     except UsageError:
         return False
     kept = (DEAD_FOLDER, DAMAGED_FOLDER)
@@ -137,7 +161,8 @@ def _dead_by_error(folder: str) -> dict[str, Amount]:
 def _damaged(folder: str) -> Amount:
     amount = Amount()
     if os.path.isdir(folder):
-        for entry in os.scandir(folder):
-            amount.segments += 1
-            amount.bytes += entry.stat().st_size
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                amount.segments += 1
+                amount.bytes += entry.stat().st_size
     return amount

@@ -23,9 +23,12 @@ PROMISED = {
     "server": {
         "host": "127.0.0.1",
         "port": 8484,
+        "write_api_port": None,
         "in_flight_bytes_max": 134_217_728,
         "query_seconds_max": 60.0,
         "queries_running_max": 4,
+        "table_events_per_second": None,
+        "table_bytes_per_day": None,
     },
     "store": {
         "segment_bytes": 48_000_000,
@@ -92,7 +95,7 @@ def test_no_two_settings_share_an_environment_name():
         for section, cls in SECTIONS.items()
         for field in fields(cls)
     ]
-    assert len(names) == len(set(names)) == 16
+    assert len(names) == len(set(names)) == 19
 
 
 def test_an_empty_variable_is_an_unset_one(load):

@@ -377,7 +377,7 @@ def test_a_disk_without_space_leaves_nothing_half_written(tmp_path, monkeypatch,
     own.append(1)
     for number in (2, 3, 4):  # some of them would begin a segment
         before = own.spool.bytes
-        full_disk(monkeypatch, fault)
+        full_disk(monkeypatch, fault, own.spool)
         with pytest.raises(SpoolFullError, match="disk"):
             own.append(number)
         monkeypatch.undo()
