@@ -45,8 +45,15 @@ def pair(name, ours, other, unit, *, at_least=None, at_most=None):
     )
 
 
-def report(name, measures):
-    """Print ``measures`` and write them to ``results/NAME.json``."""
+def report(name, measures, versions=(), load_before=None):
+    """Print ``measures`` and write them to ``results/NAME.json``.
+
+    Args:
+        name: of the report.
+        measures: its rows.
+        versions: of packages in other environments, by name.
+        load_before: the machine's load average when the run began, which says what else ran.
+    """
     print(f"\n{name}: {platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
     print(f"{'':58}{'ours':>14}{'against':>14}{'ratio':>8}  target")
     for m in measures:
@@ -58,9 +65,11 @@ def report(name, measures):
     document = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
+        "load_before": load_before,
         "versions": {
             "python": sys.version.split()[0],
             **{n: version(n) for n in ("duckdb", "pyarrow", "protobuf", "ptars")},
+            **dict(versions),
         },
         "measures": [asdict(m) for m in measures],
     }
