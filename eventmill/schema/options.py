@@ -107,6 +107,15 @@ def column_options(field_descriptor: FieldDescriptor) -> ColumnOptions:
     return ColumnOptions(view.options.bq_type, view.options.default_value)
 
 
+def encoded_column_options(options: ColumnOptions) -> bytes:
+    """Return the bytes of ``google.protobuf.FieldOptions`` that say ``options``."""
+    view = _VIEW_CLASSES["FieldView"]()
+    view.options.bq_type = options.bq_type
+    view.options.default_value = options.default_value
+    encoded: bytes = view.SerializeToString()
+    return encoded
+
+
 def table_options(descriptor: Descriptor) -> TableOptions:
     """Return the ``eventmill.table`` options of a message.
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -18,43 +19,69 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventmill.base.errors import EventmillError
 from eventmill.base.metrics import Metric, Metrics
 from eventmill.base.settings import ServerSettings
+from eventmill.server.access import NO_QUOTA, Access, AccessUpkeep, Gate, Quota
+from eventmill.server.bigquery.surface import Surface, refusing
 from eventmill.server.body import BodyBudget
 from eventmill.server.ingest import Ingest
+from eventmill.server.keys_api import Keys
 from eventmill.server.monitor import Monitor
+from eventmill.server.oauth import TokenEndpoint
 from eventmill.server.problems import (
     LastResort,
     answer_eventmill_error,
     answer_http_exception,
+    refuse,
 )
 from eventmill.server.query import Queries
 from eventmill.server.same_machine import SameMachineOnly
 from eventmill.server.tables import Tables
 from eventmill.store.port import Store
 
+UPKEEP_STOP_SECONDS = 5.0
+"""How long the end waits for what is still to be noted in the audit."""
+
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(store: Store, settings: ServerSettings, metrics: Metrics | None = None) -> Starlette:
+def make_app(
+    store: Store,
+    settings: ServerSettings,
+    metrics: Metrics | None = None,
+    access: Access | None = None,
+) -> Starlette:
     """Return the ASGI application that serves ``store``.
 
-    The store stays the caller's: it is open before, and closed after, the application.
+    Store and access stay the caller's: open before, and closed after, the application.
 
     Args:
         store: where events go and queries are answered.
         settings: limits; host and port are of no meaning here.
         metrics: registry to count in; None: a new one.
+        access: who may do what; None: a server of its own without keys.
     """
     metrics = metrics or Metrics()
+    is_own = access is None
+    access = access or Access.in_memory(table_quota=table_quota(settings))
     budget = BodyBudget(settings.in_flight_bytes_max, metrics)
-    ingest = Ingest(store, budget, metrics)
-    tables = Tables(store, budget)
-    queries = Queries(store, settings, budget, metrics)
-    monitor = Monitor(store, metrics)
+    ingest = Ingest(store, access, budget, metrics)
+    tables = Tables(store, access, budget)
+    queries = Queries(store, access, settings, budget, metrics)
+    monitor = Monitor(store, access, metrics)
+    keys = Keys(access, budget)
+    token = TokenEndpoint(access, budget)
+    upkeep = AccessUpkeep(access, store)
+    surface = Surface(store, access, settings, budget, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        upkeep.start()
+        await run_in_threadpool(surface.start)
         yield
         queries.close()
+        await run_in_threadpool(surface.close)
+        await run_in_threadpool(upkeep.stop, UPKEEP_STOP_SECONDS)
+        if is_own:
+            access.close()
 
     table = "/api/v1/tables/{table}"
     app = Starlette(
@@ -65,14 +92,19 @@ def make_app(store: Store, settings: ServerSettings, metrics: Metrics | None = N
             _route("/api/v1/tables", GET=tables.list),
             _route("/api/v1/quarantine", POST=tables.quarantine),
             _route("/api/v1/query", GET=queries.get, POST=queries.post),
+            _route("/api/v1/keys", GET=keys.list, POST=keys.post),
+            _route("/api/v1/keys/{name}", DELETE=keys.delete),
+            _route("/token", POST=token.post),
             _route("/metrics", GET=monitor.metrics),
             _route("/healthz", GET=monitor.health),
             _route("/", GET=monitor.page),
+            *surface.routes,
         ],
         middleware=[
             Middleware(_Counted, metrics),
             Middleware(LastResort, metrics),
-            Middleware(SameMachineOnly),
+            Middleware(SameMachineOnly, lambda: access.is_required),
+            Middleware(Gate, access, refusing(refuse), metrics),
         ],
         exception_handlers={
             EventmillError: answer_eventmill_error,
@@ -82,8 +114,17 @@ def make_app(store: Store, settings: ServerSettings, metrics: Metrics | None = N
     )
     app.router.redirect_slashes = False  # an address with a slash too many is no address
     app.state.store = store
+    app.state.access = access
+    app.state.bigquery = surface
     app.state.metrics = metrics
     return app
+
+
+def table_quota(settings: ServerSettings) -> Quota:
+    """Return what each table may take from all keys together."""
+    if settings.table_events_per_second is None and settings.table_bytes_per_day is None:
+        return NO_QUOTA
+    return Quota(settings.table_events_per_second, settings.table_bytes_per_day)
 
 
 def _route(path: str, **endpoints: Endpoint) -> Route:

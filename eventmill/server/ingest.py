@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import orjson
@@ -12,36 +12,31 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from eventmill.base.errors import UnavailableError
+from eventmill.base.errors import EventmillError
 from eventmill.base.metrics import Metric, Metrics
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.rows import RowEncoder
 from eventmill.schema.table import TableId
-from eventmill.server.answers import LoopAnswers
+from eventmill.server.access import Access, Action, Principal, principal_in
 from eventmill.server.body import BodyBudget, read_body
+from eventmill.server.putting import StorePutter
 from eventmill.store.port import Store
 from eventmill.wire.batch import BATCH_BYTES_MAX, Batch
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.json_events import JsonReader, JudgedEvents
 from eventmill.wire.media import BATCH_CONTENT_TYPE, SCHEMA_HEADER
-from eventmill.wire.sink import SubmittingSink
+from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.verdict import Verdict
 from eventmill.wire.verdict_json import verdict_to_json
-
-PUT_SECONDS_MAX = 30.0
-"""How long a request waits for the store's verdict before it is answered with 503."""
-INLINE_EVENTS_MAX = 64
-"""Batches up to this size are handed to the store from the event loop: judging 64 events takes
-less than moving to a thread and back. Larger ones would hold up every other request."""
 
 
 class Ingest:
     """Takes events of one server into its store. Belongs to the event loop's thread."""
 
-    def __init__(self, store: Store, budget: BodyBudget, metrics: Metrics) -> None:
+    def __init__(self, store: Store, access: Access, budget: BodyBudget, metrics: Metrics) -> None:
         self._store = store
-        self._submitting = store if isinstance(store, SubmittingSink) else None
-        self._answers: LoopAnswers | None = None
+        self._access = access
+        self._putter = StorePutter(store)
         self._budget = budget
         self._metrics = metrics
         self._insert_ids = InsertIdSource()
@@ -50,6 +45,9 @@ class Ingest:
         """Answer with the verdict of the events in the body."""
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         table = table_id(request.path_params["table"])
+        principal = principal_in(request)
+        self._access.require(principal, Action.APPEND, table)
+        self._access.charge(principal, table, 0, 0)  # before anything is read, is anything left?
         if content_type == BATCH_CONTENT_TYPE:
             read = self._read_batch
         elif content_type in _JSON_TYPES:
@@ -62,11 +60,13 @@ class Ingest:
             )
         async with read_body(request, self._budget, bytes_max=BATCH_BYTES_MAX) as body:
             self._metrics.add(Metric.RECEIVED_BYTES, body.received_bytes)
-            verdict = await read(request, table, body.content)
+            verdict = await read(request, principal, table, body.content)
         self._count(table, verdict)
         return verdict_response(verdict)
 
-    async def _read_batch(self, request: Request, table: TableId, body: bytes) -> Verdict:
+    async def _read_batch(
+        self, request: Request, principal: Principal, table: TableId, body: bytes
+    ) -> Verdict:
         headers = request.headers
         batch = Batch(
             table,
@@ -74,10 +74,17 @@ class Ingest:
             body,
             client=headers.get("user-agent", ""),
         )
-        return await self._put(batch)
+        (verdict,) = await self._put(principal, table, [batch])
+        return verdict
 
     async def _read_json(
-        self, request: Request, table_id: TableId, body: bytes, *, is_lines: bool
+        self,
+        request: Request,
+        principal: Principal,
+        table_id: TableId,
+        body: bytes,
+        *,
+        is_lines: bool,
     ) -> Verdict:
         client = request.headers.get("user-agent", "")
         id_field = request.query_params.get("insert_id_field") or None
@@ -92,42 +99,37 @@ class Ingest:
                 insert_id_field=id_field,
                 client=client,
             )
-            judged = reader.read(body, is_lines=is_lines)
-            if judged.refused:
-                self._store.quarantine(judged.refused)
-            return judged
+            return reader.read(body, is_lines=is_lines)
 
         judged = await run_in_threadpool(judge)
-        return judged.verdict([await self._put(batch) for batch in judged.batches()])
+        batches = list(judged.batches())
+        return judged.verdict(await self._put(principal, table_id, batches, judged.refused))
 
-    async def _put(self, batch: Batch) -> Verdict:
-        begun_at = time.perf_counter()
-        submitting = self._submitting
+    async def _put(
+        self,
+        principal: Principal,
+        table: TableId,
+        batches: Sequence[Batch],
+        refused: Sequence[QuarantinedEvent] = (),
+    ) -> list[Verdict]:
+        """Store what one request brought; its quota is taken for all of it, or nothing is done."""
+        events = sum(batch.count for batch in batches) + len(refused)
+        size = sum(len(batch.payload) for batch in batches)
+        size += sum(len(event.payload) for event in refused)
+        charge = self._access.charge(principal, table, events, size)
         try:
-            async with asyncio.timeout(PUT_SECONDS_MAX):
-                if submitting is None:
-                    verdict = await run_in_threadpool(
-                        partial(self._store.put, batch, timeout_seconds=PUT_SECONDS_MAX)
-                    )
-                else:
-                    future = self._loop_answers().future()
-                    answer = self._loop_answers().answer_for(future)
-                    if batch.count <= INLINE_EVENTS_MAX:
-                        submitting.submit(batch, answer)
-                    else:
-                        await run_in_threadpool(submitting.submit, batch, answer)
-                    verdict = await future
-        except TimeoutError:
-            raise UnavailableError(
-                f"the store gave no verdict within {PUT_SECONDS_MAX:g} s; put the batch again"
-            ) from None
+            if refused:
+                await run_in_threadpool(self._store.quarantine, refused)
+            return [await self._judged(batch) for batch in batches]
+        except EventmillError:
+            charge.give_back()  # the sender puts it again, and pays then
+            raise
+
+    async def _judged(self, batch: Batch) -> Verdict:
+        begun_at = time.perf_counter()
+        verdict = await self._putter.put(batch)
         self._metrics.observe(Metric.PUT_SECONDS, time.perf_counter() - begun_at)
         return verdict
-
-    def _loop_answers(self) -> LoopAnswers:
-        if self._answers is None:
-            self._answers = LoopAnswers(asyncio.get_running_loop())
-        return self._answers
 
     def _count(self, table: TableId, verdict: Verdict) -> None:
         name, metrics = str(table), self._metrics

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from eventmill.base.errors import EventmillError
 from eventmill.base.metrics import Metric, Metrics
+from eventmill.server.access import EVERYTHING, Access, Action, principal_in
 from eventmill.server.problems import problem_of
 from eventmill.store.port import Store
 
@@ -31,8 +32,9 @@ _PAGE = """<!doctype html>
 class Monitor:
     """The routes that answer about the server itself."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, access: Access, metrics: Metrics) -> None:
         self._store = store
+        self._access = access
         self._metrics = metrics
 
     async def page(self, request: Request) -> Response:
@@ -40,7 +42,7 @@ class Monitor:
         return HTMLResponse(_PAGE)
 
     async def health(self, request: Request) -> Response:
-        """Answer 200 when the store answers, with what it promises."""
+        """Answer 200 when the store answers, with what it promises. Needs no key."""
         try:
             tables = await run_in_threadpool(self._store.tables)
         except EventmillError as error:
@@ -48,11 +50,14 @@ class Monitor:
         features = asdict(self._store.features)
         if math.isinf(features["dedup_window_seconds"]):
             features["dedup_window_seconds"] = "Infinity"
-        document = {"status": "ok", "tables": len(tables), "features": features}
+        document: dict[str, object] = {"status": "ok", "features": features}
+        if self._access.sees(principal_in(request), EVERYTHING):
+            document["tables"] = len(tables)
         return Response(orjson.dumps(document), media_type="application/json")
 
     async def metrics(self, request: Request) -> Response:
         """Answer with every metric, in Prometheus's text format."""
+        self._access.require(principal_in(request), Action.MONITOR, EVERYTHING)
         await run_in_threadpool(self._observe_tables)
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 

@@ -15,8 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventmill.base.errors import EventmillError, TableNotFoundError, TransientError
+from eventmill.base.errors import (
+    AccessError,
+    EventmillError,
+    TableNotFoundError,
+    TransientError,
+    UnauthenticatedError,
+)
 from eventmill.base.metrics import Metric, Metrics
+from eventmill.server.access import REFUSAL, Access, Principal, principal_in
 from eventmill.store.port import Store
 from eventmill.wire.error_code import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, code_of
 
@@ -37,15 +44,21 @@ _HTTP_CODES = {
 
 
 def problem(
-    status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return one problem document as an answer."""
+    """Return one problem document as an answer; ``facts`` are members of it beside the usual."""
     document = {
         "type": PROBLEM_TYPE_PREFIX + code,
         "title": title,
         "status": status,
         "detail": detail,
     }
+    document = {**document, **(facts or {}), **document}  # facts stand behind, and replace none
     return Response(
         orjson.dumps(document), status, dict(headers or {}), media_type=PROBLEM_CONTENT_TYPE
     )
@@ -54,20 +67,40 @@ def problem(
 def problem_of(error: EventmillError) -> Response:
     """Return the answer that stands for an error of the tree."""
     entry = code_of(error)
-    headers = {}
+    return problem(
+        entry.status, entry.code, entry.title, str(error), headers_of(error), error.facts
+    )
+
+
+def refuse(scope: Scope, error: EventmillError) -> Response:
+    """Return the answer to a request that the gate does not let pass."""
+    return problem_of(error)
+
+
+def headers_of(error: EventmillError) -> dict[str, str]:
+    """Return the headers that an answer to ``error`` has, whatever the form of its body."""
     if isinstance(error, TransientError):
         # Retry-After counts whole seconds (RFC 9110, 10.2.3); less than one would be none.
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds or 1.0)))
-    return problem(entry.status, entry.code, entry.title, str(error), headers)
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_seconds or 1.0)))}
+    if isinstance(error, UnauthenticatedError):
+        # Without credentials the challenge stands alone (RFC 6750, 3.1).
+        is_missing = error.facts.get("reason") == "no_credentials"
+        fault = "" if is_missing else ', error="invalid_token"'
+        return {"WWW-Authenticate": f'Bearer realm="eventmill"{fault}'}
+    return {}
 
 
 async def answer_eventmill_error(request: Request, error: Exception) -> Response:
     """Answer an error of the tree; one about an unknown table offers the names that are near."""
     if not isinstance(error, EventmillError):
         raise error
+    if isinstance(error, AccessError):
+        request.scope[REFUSAL] = error
     if isinstance(error, TableNotFoundError) and "table" in request.path_params:
-        named = request.path_params["table"]
-        near = await run_in_threadpool(near_tables, request.app.state.store, named)
+        named, state = request.path_params["table"], request.app.state
+        near = await run_in_threadpool(
+            near_tables, state.store, state.access, principal_in(request), named
+        )
         hint = f"did you mean {' or '.join(near)}?" if near else "GET /api/v1/tables lists all"
         error = TableNotFoundError(f"there is no table {named}: {hint}")
     return problem_of(error)
@@ -87,10 +120,14 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, error.headers)
 
 
-def near_tables(store: Store, name: str) -> list[str]:
-    """Return up to three names of tables that resemble ``name``, the nearest first."""
+def near_tables(store: Store, access: Access, principal: Principal, name: str) -> list[str]:
+    """Return up to three names of tables that resemble ``name``, the nearest first.
+
+    Only of those that ``principal`` may know of.
+    """
     short = name.removeprefix("local.")
-    names = {str(table.id).removeprefix("local."): str(table.id) for table in store.tables()}
+    seen = [table.id for table in store.tables() if access.sees(principal, table.id)]
+    names = {str(table).removeprefix("local."): str(table) for table in seen}
     found = difflib.get_close_matches(short, names, n=3, cutoff=0.6)
     last = short.rpartition(".")[2]
     found += [near for near in names if near.rpartition(".")[2] == last and near not in found]

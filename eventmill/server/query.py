@@ -10,15 +10,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from eventmill.base.errors import BackPressureError, QueryCancelledError, UsageError
+from eventmill.base.errors import (
+    BackPressureError,
+    QueryCancelledError,
+    TableNotFoundError,
+    UsageError,
+)
 from eventmill.base.metrics import Metric, Metrics
 from eventmill.base.settings import ServerSettings
+from eventmill.schema.table import TableId
+from eventmill.server.access import EVERYTHING, Access, Action, ForbiddenError, principal_in
 from eventmill.server.body import BodyBudget, read_body
 from eventmill.server.tables import parse_json
+from eventmill.store.googlesql import translate
 from eventmill.store.port import ROW_LIMIT_DEFAULT, Store
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.cancel import as_cancellable
@@ -51,9 +60,15 @@ class Queries:
     """Runs queries in a few threads of their own, so that they cannot starve ingest."""
 
     def __init__(
-        self, store: Store, settings: ServerSettings, budget: BodyBudget, metrics: Metrics
+        self,
+        store: Store,
+        access: Access,
+        settings: ServerSettings,
+        budget: BodyBudget,
+        metrics: Metrics,
     ) -> None:
         self._store = store
+        self._access = access
         self._cancellable = as_cancellable(store)
         self._seconds_max = settings.query_seconds_max
         self._running_max = settings.queries_running_max
@@ -83,6 +98,7 @@ class Queries:
 
     async def _answer(self, request: Request, question: Question) -> Response:
         form = _wanted_format(request)
+        tables = await self._checked(request, question)
         cancel = threading.Event()
         future = self._begin(question, cancel)
         gone = asyncio.create_task(_until_gone(request))
@@ -91,7 +107,7 @@ class Queries:
             await asyncio.wait({gone, answered}, return_when=asyncio.FIRST_COMPLETED)
             if not answered.done():
                 raise HTTPException(499, "the client went away")
-            result = answered.result()
+            result = _seen(answered, tables)
         finally:
             # Also when this very request is cancelled: a query that nobody waits for must stop.
             cancel.set()
@@ -99,6 +115,24 @@ class Queries:
             gone.cancel()
             answered.cancel()
         return StreamingResponse(encode_rows(result, form), media_type=form.content_type)
+
+    async def _checked(self, request: Request, question: Question) -> tuple[TableId, ...] | None:
+        """Raise ForbiddenError unless the caller may read every table that the statement names.
+
+        Returns:
+            The tables; None: the caller may read all that there are, and none was looked for.
+
+        The names are those of the translation that the store runs, not of the text: behind an
+        alias, in a subquery or in WITH, each table that is read is among them.
+        """
+        principal = principal_in(request)
+        if self._access.reads_everything(principal):
+            return None
+        tables = await run_in_threadpool(tables_of, question.sql, question.params)
+        self._access.require_query(principal, tables)
+        if not tables and not self._access.allows_somewhere(principal, Action.READ):
+            raise ForbiddenError(principal.name, Action.READ, EVERYTHING)
+        return tables
 
     def _begin(self, question: Question, cancel: threading.Event) -> Future[QueryResult]:
         with self._lock:
@@ -152,6 +186,22 @@ class Queries:
     def _seconds(self, wanted: float | None) -> float:
         """Return the time limit: the wanted one, never more than the server's own."""
         return self._seconds_max if wanted is None else min(wanted, self._seconds_max)
+
+
+def _seen(answered: asyncio.Task[QueryResult], tables: tuple[TableId, ...] | None) -> QueryResult:
+    """Return the answer; an error names no table that the caller may not know of."""
+    try:
+        return answered.result()
+    except TableNotFoundError:
+        if tables is None:
+            raise
+    named = ", ".join(str(table) for table in tables)
+    raise TableNotFoundError(f"not all tables of the query exist; it names {named}")
+
+
+def tables_of(sql: str, params: Mapping[str, Any] | None = None) -> tuple[TableId, ...]:
+    """Return every table that a statement reads; QueryError when it is none."""
+    return translate(sql, params).tables
 
 
 async def _result_of(future: Future[_T]) -> _T:

@@ -17,7 +17,8 @@ from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.base.metrics import Metrics
 from eventmill.base.service import Service
 from eventmill.base.settings import ServerSettings
-from eventmill.server.app import make_app
+from eventmill.server.access import Access
+from eventmill.server.app import make_app, table_quota
 from eventmill.server.same_machine import is_loopback_name
 from eventmill.store.port import Store
 
@@ -36,7 +37,11 @@ class Server:
     """Serves one store. The socket is bound when the object exists, so its port is known."""
 
     def __init__(
-        self, store: Store, settings: ServerSettings | None = None, metrics: Metrics | None = None
+        self,
+        store: Store,
+        settings: ServerSettings | None = None,
+        metrics: Metrics | None = None,
+        access: Access | None = None,
     ) -> None:
         """Bind the address; nothing is answered before ``serve_forever`` or ``start``.
 
@@ -44,13 +49,19 @@ class Server:
             store: stays the caller's, who closes it after the server has stopped.
             settings: host, port and limits; None: the defaults.
             metrics: registry to count in; None: a new one.
+            access: who may do what, the caller's; None: by the keys in the store's folder, and
+                for a store without a folder by none.
 
         Raises:
-            UsageError: the address cannot be bound, or is not this machine's alone.
+            UsageError: the address cannot be bound, or others can reach it and there is no key.
         """
         self._settings = settings or ServerSettings()
-        self.app: Starlette = make_app(store, self._settings, metrics)
-        self._socket = _bind(self._settings.host, self._settings.port)
+        self._owns_access = access is None
+        self.access = access or _access_of(store, self._settings)
+        self.app: Starlette = make_app(store, self._settings, metrics, self.access)
+        self._socket = _bind(
+            self._settings.host, self._settings.port, keys_are_required=self.access.is_required
+        )
         host, port = self._socket.getsockname()[:2]
         self.port: int = port
         shown = f"[{host}]" if ":" in host else host
@@ -103,6 +114,8 @@ class Server:
             )
             return False
         self._socket.close()
+        if self._owns_access:
+            self.access.close()
         return True
 
     def _config(self) -> uvicorn.Config:
@@ -179,17 +192,25 @@ class _Uvicorn(uvicorn.Server):
         self.handle_exit(number, frame)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _access_of(store: Store, settings: ServerSettings) -> Access:
+    quota = table_quota(settings)
+    folder = getattr(store, "path", None)
+    if isinstance(folder, str):
+        return Access.open(folder, table_quota=quota)
+    return Access.in_memory(table_quota=quota)
+
+
+def _bind(host: str, port: int, *, keys_are_required: bool) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UsageError(f"{host!r} is not an address of this machine: {error}") from error
     family, kind, protocol, _, address = found[0]
-    if not is_loopback_name(str(address[0])):
+    if not is_loopback_name(str(address[0])) and not keys_are_required:
         raise UsageError(
-            f"{host!r} can be reached from other machines, and this version has no keys to tell"
-            " them apart: anyone could read and write every table. Listen on 127.0.0.1, and let"
-            " a proxy that asks for credentials stand before it"
+            f"{host!r} can be reached from other machines, and there is no key to tell them apart:"
+            " anyone could read and write every table. Make a key first"
+            " (`eventmill key create NAME --grant 'admin:*'`), or listen on 127.0.0.1"
         )
     bound = socket.socket(family, kind, protocol)
     try:

@@ -16,6 +16,7 @@ from eventmill.base.errors import (
 )
 from eventmill.base.metrics import Metric, Metrics
 from eventmill.base.settings import ServerSettings
+from eventmill.server.access import Access
 from eventmill.server.app import make_app
 from eventmill.server.body import BodyBudget
 from eventmill.server.query import QUERIES_WAITING_MAX, Queries, Question
@@ -254,7 +255,7 @@ def test_queries_beyond_those_that_may_wait_are_told_to_come_again():
     store = Patient()
     metrics = Metrics()
     settings = ServerSettings(queries_running_max=2)
-    queries = Queries(store, settings, BodyBudget(10, metrics), metrics)
+    queries = Queries(store, Access.in_memory(), settings, BodyBudget(10, metrics), metrics)
     futures = []
     try:
         futures.extend(
@@ -281,9 +282,8 @@ def test_queries_beyond_those_that_may_wait_are_told_to_come_again():
 def test_closing_stops_what_runs_and_what_waits():
     store = Patient()
     metrics = Metrics()
-    queries = Queries(
-        store, ServerSettings(queries_running_max=1), BodyBudget(10, metrics), metrics
-    )
+    settings = ServerSettings(queries_running_max=1)
+    queries = Queries(store, Access.in_memory(), settings, BodyBudget(10, metrics), metrics)
     first = queries._begin(Question("x", {}), threading.Event())
     second = queries._begin(Question("x", {}), threading.Event())
     assert store.running.acquire(timeout=5)

@@ -1,0 +1,1 @@
+"""The REST surface of BigQuery v2, so that its clients work against this server unchanged."""
