@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := .cache/peers
 
-.PHONY: help install demo test check lint fix types bench clean
+.PHONY: help install demo test check lint fix types bench bench-bigquery bench-client clean
 
 help:            ## list the commands
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -35,6 +36,17 @@ types: $(STAMP)
 
 bench: $(STAMP)  ## ratios against the machine's limits; QUICK=1 runs in under a minute
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick,)
+
+bench-bigquery: $(STAMP) ## the BigQuery surface beside Google's own client; QUICK=1 as well
+	$(BIN)/python -m benchmarks.bigquery $(if $(QUICK),--quick,)
+
+bench-client: $(STAMP) $(PEERS)/.installed  ## sending beside other clients; QUICK=1 as well
+	$(BIN)/python -m benchmarks.client $(if $(QUICK),--quick,)
+
+$(PEERS)/.installed: benchmarks/client/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 clean:           ## remove everything that a command here made
 	rm -rf $(VENV) .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

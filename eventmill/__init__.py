@@ -21,20 +21,28 @@ if TYPE_CHECKING:
         PermanentError,
         QueryCancelledError,
         QueryError,
+        QuotaError,
         SchemaConflictError,
         SchemaError,
         StorageFullError,
         StoreBusyError,
         TableNotFoundError,
         TransientError,
+        UnauthenticatedError,
         UnavailableError,
         UnsupportedSqlError,
         UsageError,
     )
+    from eventmill.client.async_uploader import AsyncBatchUploader
     from eventmill.client.batch_uploader import BatchUploader
     from eventmill.client.delivery import UndeliveredEvent
+    from eventmill.client.flush_after import flush_after
+    from eventmill.client.opentelemetry import observe_with_opentelemetry
+    from eventmill.client.prometheus import prometheus_text
     from eventmill.client.tally import UploaderStats
     from eventmill.client.uploader import PutProgress, Uploader, progress_of
+    from eventmill.compat.log_handler import EventLogHandler
+    from eventmill.compat.structlog_processor import EventProcessor
     from eventmill.schema.problem import EventProblem, Reason
     from eventmill.schema.table import TableId
     from eventmill.store.ensure import ensure_table
@@ -45,18 +53,22 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessError",
+    "AsyncBatchUploader",
     "BackPressureError",
     "BatchError",
     "BatchTooLargeError",
     "BatchUploader",
     "CorruptStoreError",
+    "EventLogHandler",
     "EventProblem",
+    "EventProcessor",
     "EventmillError",
     "PermanentError",
     "PutProgress",
     "QueryCancelledError",
     "QueryError",
     "QueryResult",
+    "QuotaError",
     "Reason",
     "Rejection",
     "SchemaConflictError",
@@ -66,6 +78,7 @@ __all__ = [
     "TableId",
     "TableNotFoundError",
     "TransientError",
+    "UnauthenticatedError",
     "UnavailableError",
     "UndeliveredEvent",
     "UnsupportedSqlError",
@@ -76,13 +89,19 @@ __all__ = [
     "__version__",
     "connect",
     "ensure_table",
+    "flush_after",
+    "observe_with_opentelemetry",
     "open_store",
     "progress_of",
+    "prometheus_text",
 ]
 
 _HOMES = {
+    "AsyncBatchUploader": "eventmill.client.async_uploader",
     "BatchUploader": "eventmill.client.batch_uploader",
+    "EventLogHandler": "eventmill.compat.log_handler",
     "EventProblem": "eventmill.schema.problem",
+    "EventProcessor": "eventmill.compat.structlog_processor",
     "PutProgress": "eventmill.client.uploader",
     "QueryResult": "eventmill.wire.answer",
     "Reason": "eventmill.schema.problem",
@@ -94,8 +113,11 @@ _HOMES = {
     "Verdict": "eventmill.wire.verdict",
     "connect": "eventmill.address",
     "ensure_table": "eventmill.store.ensure",
+    "flush_after": "eventmill.client.flush_after",
+    "observe_with_opentelemetry": "eventmill.client.opentelemetry",
     "open_store": "eventmill.address",
     "progress_of": "eventmill.client.uploader",
+    "prometheus_text": "eventmill.client.prometheus",
 }
 """The module of each public name; the errors, which end in ``Error``, share theirs."""
 

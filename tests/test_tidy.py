@@ -26,13 +26,21 @@ CATCH_ALL = {
     "cli/main.py",
     "base/service.py",
     "client/callback.py",
+    "compat/log_sending.py",
+    "compat/log_text.py",
     "local/committer.py",
     "local/compaction.py",
     "server/app.py",
     "server/problems.py",
 }
 CLOCK_AND_CHANCE = {"time.time", "time.sleep", "os.environ", "os.getenv"}
-CANNOT_FAIL_WITHOUT = ("assert", "raises", "fail", "warns", "check", "expect", "run_state_machine")
+PURE = ("eventmill/schema/", "eventmill/wire/", "eventmill/store/googlesql/")
+"""Rooms that decide and touch nothing: the same arguments give the same answer."""
+OUTER_WORLD = {"asyncio", "http", "random", "socket", "sqlite3", "ssl", "subprocess", "time"}
+RUNS_PROTOC = ("schema/compile.py", "schema/generate.py")
+CANNOT_FAIL_WITHOUT = (
+    "assert", "raises", "fail", "warns", "check", "expect", "judge", "run_state_machine",
+)  # fmt: skip
 Check = Callable[[str, str], Iterator[str]]
 
 
@@ -106,6 +114,21 @@ def clock_and_chance(path: str, source: str) -> Iterator[str]:
                 yield f"line {node.lineno} uses {name}: take a Clock, a Random, or the settings"
 
 
+def purity(path: str, source: str) -> Iterator[str]:
+    if not any(room in path for room in PURE):
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules = [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        else:
+            continue
+        for module in {name.partition(".")[0] for name in modules} & OUTER_WORLD:
+            if module != "subprocess" or not path.endswith(RUNS_PROTOC):
+                yield f"line {node.lineno} imports {module}: this room decides, and others act"
+
+
 def public_list(path: str, source: str) -> Iterator[str]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -152,13 +175,16 @@ def foreign_paths(path: str, text: str) -> Iterator[str]:
     yield from (f"{found[0]} is a path of one machine" for found in FOREIGN_PATHS.finditer(text))
 
 
-PACKAGE_CHECKS = [sizes, documentation, names, catch_all, clock_and_chance, public_list, marks]
+PACKAGE_CHECKS = [
+    sizes, documentation, names, catch_all, clock_and_chance, purity, public_list, marks,
+]  # fmt: skip
 BAD: dict[Check, tuple[str, str]] = {
     sizes: ("a.py", "def f():\n" + "    x = 1\n" * 70),
     documentation: ("a.py", '"""Module."""\ndef f():\n    """Do it"""\n'),
     names: ("store_utils.py", "x = 1\n"),
     catch_all: ("a.py", "try:\n    f()\nexcept Exception:\n    pass\n"),
     clock_and_chance: ("eventmill/store/a.py", "import time\ntime.sleep(1)\n"),
+    purity: ("eventmill/wire/a.py", "from socket import create_connection\n"),
     public_list: ("__init__.py", '__all__ = ["b", "a"]\n'),
     marks: ("a.py", "x = 1  # TO" + "DO: later\n"),
     vacuous_tests: ("test_a.py", "def test_it():\n    f()\n"),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from eventmill.address import is_server
+from eventmill.address import is_folder
 from eventmill.base.errors import StoreBusyError, UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import json_line
@@ -27,9 +27,9 @@ def compact(invocation: Invocation) -> int:
     from eventmill.store.local.layout import Layout
 
     address = invocation.settings.client.store
-    if is_server(address):
+    if not is_folder(address):
         raise UsageError(
-            f"compact works on a data folder, not on the server {address}; run it on the"
+            f"compact works on a data folder, not on {address}; run it on the"
             " server's machine with --store FOLDER (the server also does it by itself)"
         )
     if not os.path.exists(Layout.at(address).database):

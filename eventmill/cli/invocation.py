@@ -73,5 +73,7 @@ store_option = setting_option(
     "client.store",
     "--store",
     metavar="ADDRESS",
-    description="A data folder or http://HOST:PORT [default: ./eventmill-data].",
+    description=(
+        "A data folder, http://HOST:PORT or bigquery://PROJECT [default: ./eventmill-data]."
+    ),
 )

@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("eventmill.cli.tail", "Show the newest events of a table, then live ones."),
     "quarantine": ("eventmill.cli.quarantine", "Look at rejected events."),
     "compact": ("eventmill.cli.compact", "Turn sealed log segments into Parquet files now."),
+    "doctor": ("eventmill.cli.doctor", "Send one event down the whole way; say where it stopped."),
+    "key": ("eventmill.cli.key", "Make, list and revoke keys."),
     "settings": ("eventmill.cli.settings", "Print each setting, its value and its source."),
 }
 """Module and first line of help of each command, in the order of the work."""
@@ -57,6 +59,19 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first word names; for a mistyped one, say which it may be."""
+        word = args[0]
+        if word in COMMANDS or word.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        import difflib  # only when a name is wrong: it costs every start 5 ms
+
+        near = difflib.get_close_matches(word, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"No such command {word!r}.{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -124,8 +139,11 @@ def _tell_usage(error: click.ClickException) -> int:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     context = getattr(error, "ctx", None)
-    hint = f"; see `{context.command_path} --help`" if context is not None else ""
-    click.echo(f"error: {error.format_message().rstrip('.')}{hint}", err=True)
+    told = error.format_message().rstrip(".")
+    if context is not None:
+        see = f"see `{context.command_path} --help`"
+        told += f" ({see})" if told.endswith("?") else f"; {see}"
+    click.echo(f"error: {told}", err=True)
     return error.exit_code
 
 

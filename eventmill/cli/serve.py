@@ -6,12 +6,16 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
-from eventmill.address import is_server
+from eventmill.address import is_folder
 from eventmill.base.errors import UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, setting_option, store_option
+
+if TYPE_CHECKING:
+    from eventmill.server.bigquery_write.listener import WriteListener
 
 
 class PortNumber(click.IntRange):
@@ -34,20 +38,31 @@ class PortNumber(click.IntRange):
     metavar="PORT",
     help="Port, 0 picks a free one [8484].",
 )
+@click.option(
+    "--write-api-port",
+    type=PortNumber(),
+    metavar="PORT",
+    help="Port of BigQuery's Storage Write API as well, 0 picks a free one [not served].",
+)
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @store_option
 @pass_invocation
-def serve(invocation: Invocation, port: int | None, until_stdin_ends: bool) -> None:
+def serve(
+    invocation: Invocation, port: int | None, write_api_port: int | None, until_stdin_ends: bool
+) -> None:
     """Run the server on a data folder.
 
     Makes the folder when it is not there. The first line on stdout is `listening on
-    http://HOST:PORT`. Ctrl-C or SIGTERM ends it: requests that have begun are answered, and what
-    was acked is on disk in any case.
+    http://HOST:PORT`; with --write-api-port, the second is `write API on HOST:PORT`. Ctrl-C or
+    SIGTERM ends it: requests that have begun are answered, and what was acked is on disk in any
+    case.
     """
     if port is not None:
         invocation.flags["server.port"] = port
+    if write_api_port is not None:
+        invocation.flags["server.write_api_port"] = write_api_port
     settings = invocation.settings
-    if is_server(settings.client.store):
+    if not is_folder(settings.client.store):
         raise UsageError(
             f"serve works on a data folder, not on {settings.client.store}: give --data DIR"
         )
@@ -55,17 +70,44 @@ def serve(invocation: Invocation, port: int | None, until_stdin_ends: bool) -> N
     from eventmill.server.run import Server
     from eventmill.store.local.store import LocalStore
 
+    write_listener = _write_listener_class() if settings.server.write_api_port is not None else None
     store = LocalStore.open(settings.client.store, options=settings.store, compactor=True)
+    listener = None
     try:
         server = Server(store, settings.server)
-        store.announce(server.url)
+        # So that the same commands go on working on the folder, beside a server that asks for keys.
+        store.announce(server.url, server.access.folder_token())
+        if write_listener is not None:
+            listener = write_listener(
+                store,
+                server.access,
+                folder=settings.client.store,
+                host=settings.server.host,
+                port=settings.server.write_api_port or 0,
+            )
+            listener.start()
         if until_stdin_ends:
             _end_with_stdin()
         sys.stdout.write(f"listening on {server.url}\n")
+        if listener is not None:
+            sys.stdout.write(f"write API on {listener.address}\n")
         sys.stdout.flush()
         server.serve_forever()
     finally:
+        if listener is not None:
+            listener.stop()
         store.close()
+
+
+def _write_listener_class() -> type[WriteListener]:
+    try:
+        from eventmill.server.bigquery_write.listener import WriteListener
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the Storage Write API needs Google's client library ({error.name} is not installed):"
+            " pip install 'eventmill[server,bigquery]', or leave --write-api-port away"
+        ) from error
+    return WriteListener
 
 
 def _end_with_stdin() -> None:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventmill.address import is_server
+from eventmill.address import is_folder
 from eventmill.base.clock import utc_datetime
 from eventmill.base.environment import environment
-from eventmill.base.errors import SchemaConflictError, TableNotFoundError, UsageError
+from eventmill.base.errors import (
+    AccessError,
+    SchemaConflictError,
+    TableNotFoundError,
+    UsageError,
+)
 from eventmill.base.quantity import format_seconds
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.output import (
@@ -137,7 +142,14 @@ def show(invocation: Invocation, name: str, form: str | None, output: str | None
     if chosen in (Format.JSON, Format.NDJSON):
         from eventmill.schema.document import table_to_json  # brings protobuf
 
-        shown = {**table_to_json(live), "rows": counts.rows, "ahead_rows": counts.ahead_rows}
+        newest = counts.newest_event_at
+        shown = {
+            **table_to_json(live),
+            "rows": counts.rows,
+            "ahead_rows": counts.ahead_rows,
+            "expired_rows": counts.expired_rows,
+            "newest_event_at": None if newest is None else utc_datetime(newest),
+        }
         click.echo(json_line(shown))
         return
     if chosen is Format.TABLE:
@@ -182,7 +194,7 @@ def rm(invocation: Invocation, name: str, yes: bool) -> None:
 def _live(invocation: Invocation, table_id: TableId) -> Table | None:
     """Return the live table; None when there is none, or not even a store yet."""
     address = invocation.settings.client.store
-    if not is_server(address) and not os.path.isdir(address):
+    if is_folder(address) and not os.path.isdir(address):
         return None
     with invocation.store(writer=False) as store:
         try:
@@ -275,13 +287,16 @@ def _ask(yes: bool) -> None:
 
 
 def _list_row(store: Store, live: Table) -> dict[str, Any]:
-    counts = store.stats(live.id)
-    newest = counts.newest_event_at
+    try:
+        counts = store.stats(live.id)
+    except AccessError:  # a key may know of a table, and not of what it holds
+        counts = None
+    newest = counts.newest_event_at if counts else None
     return {
         "table": str(live.id),
-        "rows": counts.rows,
-        "log_bytes": counts.log_bytes,
-        "lake_bytes": counts.lake_bytes,
+        "rows": counts.rows if counts else None,
+        "log_bytes": counts.log_bytes if counts else None,
+        "lake_bytes": counts.lake_bytes if counts else None,
         "newest_event_at": None if newest is None else utc_datetime(newest).replace(microsecond=0),
         "owner": live.spec.owner or None,
         "version": live.version,
@@ -295,15 +310,21 @@ def _facts(live: Table, counts: TableStats) -> Iterator[tuple[str, str]]:
     yield "message", f"{spec.message} ({spec.fingerprint})"
     yield "rows", f"{counts.rows:,}"
     if counts.ahead_rows:
-        told = f"{counts.ahead_rows:,} rows have fields that the table lacks: kept, and shown"
-        yield "ahead", f"{told} once a .proto with those fields is applied"
+        told = f"{counts.ahead_rows:,} rows have fields that the table lacks or cannot hold: kept"
+        yield "ahead", f"{told}, and shown once a .proto with a place for them is applied"
+    if counts.expired_rows:
+        yield "expired", f"{counts.expired_rows:,} rows more were removed with their partitions"
+    if counts.newest_event_at is not None:
+        newest = utc_datetime(counts.newest_event_at).replace(microsecond=0, tzinfo=None)
+        yield "newest event", f"{newest}Z"
     if spec.partitioning is None:
         yield "partitions", "none"
     else:
         kept = spec.partitioning.expiration_seconds
         of = spec.partitioning.column or "ingestion time"
         until = "for good" if kept is None else format_seconds(kept)
-        yield "partitions", f"{spec.partitioning.granularity} of {of}, kept {until}"
+        wanted = ", a query must filter by it" if spec.require_partition_filter else ""
+        yield "partitions", f"{spec.partitioning.granularity} of {of}, kept {until}{wanted}"
     if spec.clustering:
         yield "clustered by", ", ".join(spec.clustering)
     if spec.owner:

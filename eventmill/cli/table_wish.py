@@ -55,7 +55,8 @@ def wish_options(command: _F) -> _F:
             "--proto",
             multiple=True,
             metavar="PATH",
-            help="A .proto file, or a folder of them; repeatable.",
+            help="A .proto file, or a folder of them; one that ships with Eventmill by its name,"
+            " such as eventmill/log_record.proto; repeatable.",
         ),
         click.option(
             "-I",
@@ -149,12 +150,15 @@ def wanted_specs(wish: TableWish, find: Callable[[TableId], Table | None]) -> li
         )
     specs = [
         _wanted_spec(wish, MessageType.load(only_for(descriptor_set, name), name), find)
-        for name in messages
+        for name in dict.fromkeys(messages)
     ]
-    names = [spec.table for spec in specs]
+    by_table: dict[TableId, str] = {}
     for spec in specs:
-        if names.count(spec.table) > 1:
-            raise UsageError(f"several messages name the table {spec.table}: give each its own")
+        other = by_table.setdefault(spec.table, spec.message)
+        if other != spec.message:
+            raise UsageError(
+                f"{other} and {spec.message} both name the table {spec.table}: give each its own"
+            )
     return sorted(specs, key=lambda spec: spec.table)
 
 
@@ -186,6 +190,7 @@ def _wanted_spec(
 ) -> TableSpec:
     from eventmill.schema.mapping import spec_from_proto
     from eventmill.schema.options import option_conflicts, table_options
+    from eventmill.store.change import refuse_own
 
     in_file = table_options(message.descriptor)
     name = wish.table or in_file.id
@@ -195,6 +200,7 @@ def _wanted_spec(
             f" {message.full_name}"
         )
     table = TableId.parse(name)
+    refuse_own(table)
     live = find(table)
     overrides = _overrides(wish, in_file.partitioning or (live.spec.partitioning if live else None))
     for conflict in option_conflicts(in_file, overrides):

@@ -33,7 +33,8 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
     with comments (source info) and options as written.
 
     Args:
-        files: paths of at least one .proto file.
+        files: paths of at least one .proto file; one that ships with this package goes by its
+            name below ``SHIPPED_PROTOS``, such as ``eventmill/log_record.proto``.
         import_dirs: folders in which imports are looked for, besides the folders of the files.
             A file below one of them is known by its path from there, as its importers name it.
             After these, imports are looked for among protobuf's own (``google/protobuf``), in
@@ -50,6 +51,7 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
     """
     if not files:
         raise SchemaError("no .proto file is given: name at least one")
+    files = [_given_or_shipped(file) for file in files]
     for file in files:
         if not os.path.isfile(file):
             raise SchemaError(f"there is no file {file}: give the path of a .proto file")
@@ -77,6 +79,11 @@ def compile_protos(files: Sequence[str], import_dirs: Sequence[str] = ()) -> byt
             raise SchemaError(_complaint(run.stderr, paths))
         with open(out, "rb") as file_set:
             return file_set.read()
+
+
+def _given_or_shipped(file: str) -> str:
+    shipped = os.path.join(SHIPPED_PROTOS, file)
+    return shipped if not os.path.exists(file) and os.path.isfile(shipped) else file
 
 
 def _protoc(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -149,7 +149,7 @@ class _Planner:
         if path not in self.wire.succeeded:
             todo = self.wire.reserve.pop(path, "")
             self.notes.append(
-                f"{path} is no longer in the .proto: kept, NULL in new rows"
+                f"{path} is no longer in the .proto: kept, NULL where an event lacks it"
                 + (f"; {todo}, so that nobody uses them again" if todo else "")
             )
         if column.mode is not Mode.REQUIRED:

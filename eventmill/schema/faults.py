@@ -110,7 +110,7 @@ def _scalar_check(shape: FieldShape) -> Check | None:
         return partial(_check_range, times.MICROSECONDS_MIN, times.MICROSECONDS_MAX, "TIMESTAMP")
     if shape.kind is Kind.DAYS:
         return partial(_check_range, times.DAYS_MIN, times.DAYS_MAX, "DATE")
-    if field.type in UINT64_TYPES:
+    if field.type in UINT64_TYPES and shape.kind is not Kind.NUMERIC:
         return _check_uint64
     if shape.kind is Kind.TEXT:
         may_be_empty = shape.mode is not Mode.REPEATED

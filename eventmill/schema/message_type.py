@@ -6,7 +6,6 @@ Needs protobuf alone, so that the sending library can use it.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -17,12 +16,13 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 from google.protobuf.message import DecodeError, Message
 
 from eventmill.base.errors import SchemaError, UsageError
+from eventmill.base.renewed_lock import RenewedLock
 
 _CACHED_TYPES_MAX = 1024
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-_lock = threading.RLock()
+_guard = RenewedLock()
 _pools: OrderedDict[bytes, descriptor_pool.DescriptorPool] = OrderedDict()
 _loaded: OrderedDict[tuple[bytes, str], MessageType] = OrderedDict()
 _of_classes: OrderedDict[type[Message], MessageType] = OrderedDict()
@@ -54,7 +54,7 @@ class MessageType:
         """
         message = message.removeprefix(".")
         key = (descriptor_set, message)
-        with _lock:
+        with _guard.lock:
             found = _loaded.get(key)
             if found is None:
                 pool = _pool_of(descriptor_set)
@@ -87,7 +87,7 @@ class MessageType:
             message_class = source
         else:
             message_class = message_factory.GetMessageClass(descriptor)
-        with _lock:
+        with _guard.lock:
             found = _of_classes.get(message_class)
             if found is None:
                 files = FileDescriptorSet(file=_files_below(descriptor.file, {}))

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """The event breaks a rule (``buf.validate``) of its table's .proto."""
     BAD_INSERT_ID = "bad_insert_id"
     """The insert ID is empty, over 128 characters, or not UTF-8."""
+    REFUSED_BY_STORE = "refused_by_store"
+    """The store behind, such as BigQuery, does not take the row; the message says why."""
     OTHER = "other"
     """A reason of a newer server that this version does not know; the message says it."""
 

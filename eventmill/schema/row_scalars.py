@@ -37,6 +37,8 @@ _FLOAT32_LIMIT = 2.0**128 - 2.0**103
 """From here on a number rounds to infinity as a 32-bit float."""
 _INTEGER_TEXT = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _FLOAT_TEXT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_OTHER_YEARS = re.compile(r"(?:0000|-\d{4,9}|\+?\d{5,9})-\d\d-\d\d(?:[Tt ].*)?", re.ASCII)
+"""Dates, with or without a time, of years that are none of 0001 to 9999."""
 _FLOAT_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -124,6 +126,8 @@ def _to_days(low: int, high: int, value: DynamicValue) -> int:
         try:
             value = date.fromisoformat(value)
         except ValueError:
+            if _OTHER_YEARS.fullmatch(value):
+                raise out_of_range(value, "the years 1 to 9999") from None
             raise wrong_type(value, "a date such as 2026-01-31, or days since 1970") from None
     if isinstance(value, date) and not isinstance(value, datetime):
         return (value - times.EPOCH_DATE).days
@@ -258,6 +262,8 @@ def timestamp_parts(value: DynamicValue) -> tuple[int, int]:
         try:
             return times.timestamp_parts_of_text(value)
         except ValueError as error:
+            if _OTHER_YEARS.fullmatch(value):
+                raise out_of_range(value, "the years 1 to 9999") from None
             raise EventProblem(Reason.WRONG_TYPE, "", str(error)) from None
     if isinstance(value, datetime):
         if value.utcoffset() is None:
@@ -293,6 +299,9 @@ def duration_parts(value: DynamicValue) -> tuple[int, int]:
         if isinstance(value, timedelta):
             return times.duration_parts_of_timedelta(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            is_number = isinstance(value, int) or math.isfinite(value)
+            if is_number and abs(value) > times.DURATION_SECONDS_MAX + 1:
+                raise out_of_range(value, f"{times.DURATION_SECONDS_MAX:,} seconds either way")
             return times.duration_parts_of_number(value)
     except ValueError as error:
         raise EventProblem(Reason.WRONG_TYPE, "", str(error)) from None

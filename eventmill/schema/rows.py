@@ -34,6 +34,8 @@ from eventmill.schema.row_scalars import (
     duration_parts,
     near_names,
     timestamp_parts,
+    to_boolean,
+    to_float,
     to_text,
     wrong_type,
 )
@@ -42,27 +44,34 @@ from eventmill.schema.shape import FieldShape, shape_of
 _EXACT_INTEGER_MAX = 2**53
 """Up to here a double, and so a number in a Struct, holds every integer."""
 
-Steps = dict[str, tuple[str, Convert, bool]]
-"""Of each name of a field, proto or JSON: (proto name, converter, whether it takes None)."""
+Steps = dict[str, tuple[str, Convert, bool, type | None]]
+"""Of each name of a field, proto or JSON: (proto name, converter, whether it takes None, type
+whose values the converter hands on as they are; of texts those in ASCII)."""
+_HANDED_ON: dict[Convert, type] = {to_text: str, to_boolean: bool, to_float: float}
+Dialect = Callable[[FieldShape], Convert | None]
+"""Returns what converts one value of a field, an element of a repeated one; None: as ever."""
 
 
 class RowEncoder:
     """Encodes rows of one message type; safe from any thread."""
 
-    def __init__(self, message_type: MessageType, *, rules: bool = True) -> None:
+    def __init__(
+        self, message_type: MessageType, *, rules: bool = True, dialect: Dialect | None = None
+    ) -> None:
         """Compile the converters.
 
         Args:
             message_type: of the rows.
             rules: refuse what breaks the rules of the .proto; a sender leaves that to the store,
                 so that it needs no more than protobuf.
+            dialect: reads values that another protocol writes in its own way.
 
         Raises:
             SchemaError: the message does not fit a table.
         """
         self.message_type = message_type
         self._class = message_type.cls
-        self._convert = _Converters().message_fields(
+        self._convert = _Converters(dialect).message_fields(
             message_type.descriptor, shape_of(message_type)
         )
         self._checks: tuple[Check, ...] = checks_of(message_type, rules=rules)
@@ -102,8 +111,9 @@ def _too_deep() -> EventProblem:
 class _Converters:
     """Compiles converters, one a message type, so that recursive types come to an end."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect | None) -> None:
         self._documents: dict[str, Convert] = {}
+        self._dialect = dialect
 
     def message_fields(
         self, descriptor: Descriptor, shapes: Iterable[FieldShape] | None
@@ -117,7 +127,8 @@ class _Converters:
         by_name = {shape.name: shape for shape in shapes} if shapes is not None else {}
         steps: Steps = {}
         for field in descriptor.fields:
-            step = (field.name, self._field(field, by_name.get(field.name)), _takes_none(field))
+            convert = self._field(field, by_name.get(field.name))
+            step = (field.name, convert, _takes_none(field), _HANDED_ON.get(convert))
             steps.setdefault(field.json_name, step)
             steps[field.name] = step
         oneofs = {field.name: name for field in descriptor.fields if (name := real_oneof(field))}
@@ -137,6 +148,10 @@ class _Converters:
         )
 
     def _value(self, field: FieldDescriptor, shape: FieldShape | None) -> Convert:
+        if self._dialect is not None and shape is not None:
+            own = self._dialect(shape)
+            if own is not None:
+                return own
         message = field.message_type
         if message is None:
             return converter_of(field, shape)
@@ -179,20 +194,24 @@ def _fields_converter(
     names = [field.name for field in descriptor.fields]
 
     def convert(row: DynamicValue) -> dict[str, Any]:
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             raise wrong_type(row, f"an object with the fields of {descriptor.name}")
         values: dict[str, Any] = {}
         key: Any = ""
         try:
             for key, value in row.items():
-                name, convert_value, takes_none = steps[key]
+                name, convert_value, takes_none, handed_on = steps[key]
                 if value is None and not takes_none:
                     continue
                 if name in values:
                     raise EventProblem(
                         Reason.WRONG_TYPE, "", f"{name} is given twice, also under its JSON name"
                     )
-                values[name] = convert_value(value)
+                kind = type(value)
+                if kind is handed_on and (kind is not str or value.isascii()):
+                    values[name] = value
+                else:
+                    values[name] = convert_value(value)
         except EventProblem as problem:
             raise EventProblem(
                 problem.reason, join_path(steps[key][0], problem.field), problem.message

@@ -169,8 +169,8 @@ class TableStats:
     deduplicated_rows: int = 0
     """Rows that compaction removed as duplicates older than the deduplication window."""
     ahead_rows: int = 0
-    """Rows whose event has fields that the table lacks: kept whole, and shown with those fields
-    once a definition that has them is applied. Counted in ``rows`` too."""
+    """Rows whose event has fields that the table lacks or cannot hold: kept whole, and shown with
+    those fields once a definition is applied that has a place for them. Counted in ``rows`` too."""
     log_bytes: int = 0
     lake_bytes: int = 0
     newest_event_at: float | None = None

@@ -1,1 +1,4 @@
-"""Where events are kept: the Store port and its implementations."""
+"""Where events are kept: the Store port and its implementations.
+
+Imports ``wire`` and what is below it; the implementations do not know each other.
+"""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from eventmill.schema.check import EventCheck
-from eventmill.schema.message_type import MessageType
 from eventmill.schema.problem import EventProblem
+from eventmill.schema.reading_type import reading_type
 from eventmill.schema.table import TableSpec
 from eventmill.wire.batch import EVENT_BYTES_MAX, INSERT_ID_CHARACTERS_MAX, Batch
 from eventmill.wire.event_limits import event_size_problem, insert_id_problem
@@ -35,7 +35,7 @@ class Admission:
 
     def __init__(self, spec: TableSpec, fingerprints: Collection[str]) -> None:
         """Judge by ``spec``; ``fingerprints`` are of all definitions that the table has had."""
-        self._check = EventCheck(MessageType.load(spec.descriptor_set, spec.message))
+        self._check = EventCheck(reading_type(spec))
         self._fingerprints = frozenset(fingerprints)
 
     def judge(self, batch: Batch) -> Judgement | None:

@@ -38,7 +38,8 @@ def build_type(version: str = "current") -> MessageType:
 
     Args:
         version: ``older`` has the fields name and seconds; ``current`` also ok, at (a
-            timestamp), tags and steps; ``newer`` also host, which the table lacks.
+            timestamp), tags and steps; ``newer`` also host, which the table lacks; ``newest``
+            also ports, and in each step attempt and notes.
     """
     message = DescriptorProto(name="Build")
     for name, (number, type_) in _SCALARS.items():
@@ -48,13 +49,15 @@ def build_type(version: str = "current") -> MessageType:
             )
     if version != "older":
         _add_compound_fields(message)
-    if version == "newer":
+    if version in ("newer", "newest"):
         message.field.add(
             name="host",
             number=7,
             type=FieldDescriptorProto.TYPE_STRING,
             label=FieldDescriptorProto.LABEL_OPTIONAL,
         )
+    if version == "newest":
+        _add_newest_fields(message)
     timestamp = FileDescriptorProto()
     timestamp_pb2.DESCRIPTOR.CopyToProto(timestamp)
     file = FileDescriptorProto(
@@ -115,3 +118,12 @@ def _add_compound_fields(message: DescriptorProto) -> None:
         type_name=f".{MESSAGE}.Step",
         label=repeated,
     )
+
+
+def _add_newest_fields(message: DescriptorProto) -> None:
+    repeated, text = FieldDescriptorProto.LABEL_REPEATED, FieldDescriptorProto.TYPE_STRING
+    number = FieldDescriptorProto.TYPE_INT32
+    message.field.add(name="ports", number=8, type=number, label=repeated)
+    step = message.nested_type[0]
+    step.field.add(name="attempt", number=3, type=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+    step.field.add(name="notes", number=4, type=text, label=repeated)

@@ -18,12 +18,14 @@ from eventmill.base.errors import (
     PermanentError,
     QueryCancelledError,
     QueryError,
+    QuotaError,
     SchemaConflictError,
     SchemaError,
     StorageFullError,
     StoreBusyError,
     TableNotFoundError,
     TransientError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedSqlError,
     UsageError,
@@ -46,6 +48,7 @@ class ErrorCode:
 
 
 ERROR_CODES = (
+    ErrorCode("quota", 429, "A quota is used up", QuotaError),
     ErrorCode("back_pressure", 429, "The server asks for a pause", BackPressureError),
     ErrorCode("storage_full", 507, "The server has no space left", StorageFullError),
     ErrorCode("store_busy", 503, "Another process holds the store", StoreBusyError),
@@ -60,6 +63,7 @@ ERROR_CODES = (
     ErrorCode("query_cancelled", 408, "The query was stopped", QueryCancelledError),
     ErrorCode("query", 400, "The query cannot be answered", QueryError),
     ErrorCode("corrupt_store", 500, "Stored bytes are damaged", CorruptStoreError),
+    ErrorCode("unauthenticated", 401, "The call needs a key", UnauthenticatedError),
     ErrorCode("access", 403, "The call is not allowed", AccessError),
     ErrorCode("usage", 400, "The request makes no sense", UsageError),
     ErrorCode("permanent", 400, "The request cannot be carried out", PermanentError),
@@ -68,7 +72,7 @@ ERROR_CODES = (
 
 _BY_CODE = {entry.code: entry for entry in ERROR_CODES}
 _STATUS_ERRORS: dict[int, type[EventmillError]] = {
-    401: AccessError,
+    401: UnauthenticatedError,
     403: AccessError,
     413: BatchTooLargeError,
     429: BackPressureError,

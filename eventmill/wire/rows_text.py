@@ -17,8 +17,6 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 
 def json_value(value: object) -> object:
     """Return ``value`` made of what JSON has; what has no form here becomes its ``str``."""
@@ -83,6 +81,8 @@ def cell_value(value: object) -> object:
     An array or struct is its JSON.
     """
     if isinstance(value, (dict, list)):
+        import orjson  # who writes single values needs the standard library alone
+
         return orjson.dumps(value).decode()
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -91,6 +91,8 @@ def cell_value(value: object) -> object:
 
 def ndjson_pieces(chunks: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[bytes]:
     """Yield rows of JSON's types as NDJSON, one piece for each chunk."""
+    import orjson  # see above
+
     for rows in chunks:
         yield b"".join([orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows])
 

@@ -25,6 +25,11 @@ def cut(
         events_max: events in one batch.
         bytes_max: bytes of one payload.
     """
+    count = len(events)
+    total = sum(map(len, insert_ids)) + sum(map(len, events)) + payload_overhead_bytes(count)
+    if 0 < count <= events_max and total <= bytes_max and len(insert_ids) == count:
+        yield range(count)  # by far the commonest, and told without looking at each event
+        return
     start = 0
     size = head = payload_overhead_bytes(0)
     for index, (insert_id, event) in enumerate(zip(insert_ids, events, strict=True)):

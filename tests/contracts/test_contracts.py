@@ -7,13 +7,17 @@ import random
 import sys
 
 import pytest
+from warehouse_world import WarehouseContract
 
 import eventmill
 from eventmill.base.settings import ServerSettings
 from eventmill.client.batch_uploader import BatchUploader
+from eventmill.client.http_keys import HttpKeys
 from eventmill.client.http_sink import HttpSink
 from eventmill.client.http_store import HttpStore
 from eventmill.server.run import Server
+from eventmill.store.bigquery.store import BigQueryStore
+from eventmill.store.local.compaction import compact_once
 from eventmill.store.local.store import LocalStore
 from eventmill.store.memory import MemoryStore
 from eventmill.testing.contracts import SinkContract, StoreContract
@@ -40,10 +44,18 @@ class TestMemoryStore(StoreContract):
         return memory_store
 
 
+def compact(local_store):
+    local_store.seal()
+    assert compact_once(local_store.path).errors == []
+
+
 class TestLocalStore(StoreContract):
     @pytest.fixture
     def store(self, local_store):
         return local_store
+
+    def settle(self, store):
+        compact(store)
 
 
 @pytest.fixture
@@ -72,6 +84,7 @@ class TestHttpStoreOnMemoryStore(StoreContract):
 class TestHttpStoreOnLocalStore(StoreContract):
     @pytest.fixture
     def store(self, local_store, served):
+        self.settle = lambda _: compact(local_store)
         with HttpStore(served(local_store)) as store:
             yield store
 
@@ -84,6 +97,17 @@ class TestHttpSink(SinkContract):
     @pytest.fixture
     def sink(self, memory_store, served):
         with HttpSink(served(memory_store)) as sink:
+            yield sink
+
+
+class TestHttpKeys(SinkContract):
+    @pytest.fixture
+    def store(self, memory_store):
+        return memory_store
+
+    @pytest.fixture
+    def sink(self, memory_store, served):
+        with HttpKeys(served(memory_store)) as sink:
             yield sink
 
 
@@ -115,10 +139,12 @@ HELD = {
     MemoryStore: TestMemoryStore,
     LocalStore: TestLocalStore,
     HttpSink: TestHttpSink,
+    HttpKeys: TestHttpKeys,
     HttpStore: TestHttpStoreOnMemoryStore,
     WrappedSink: TestWrappedSink,
     RecordingSink: TestRecordingSink,
     FlakySink: TestFlakySinkWithoutFaults,
+    BigQueryStore: WarehouseContract,
 }
 """Each sink and store, and the suite that holds it to its promise."""
 

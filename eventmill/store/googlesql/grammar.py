@@ -73,6 +73,12 @@ def parse(sql: str) -> exp.Expr:
     return tree
 
 
+def tokens_of(sql: str) -> list[Token]:
+    """Return the words of a text that ``parse`` has found good, each with its place."""
+    tokens: list[Token] = _Grammar().tokenize(sql)
+    return tokens
+
+
 def _check_statement(tokens: list[Token]) -> None:
     """Refuse by name what is not one query, before the parser tries to make sense of it."""
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:

@@ -57,6 +57,26 @@ def test_no_command_at_all_shows_the_help(words, capsys):
     assert capsys.readouterr().err.startswith("Usage: eventmill")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["tabel", "list"],
+            "No such command 'tabel'. Did you mean 'table'? (see `eventmill --help`)",
+        ),
+        (["qurey", "SELECT 1"], "Did you mean 'query'?"),
+        (["nothing-like-it"], "No such command 'nothing-like-it'; see `eventmill --help`"),
+        (["--stroe", "x", "table"], "--store"),
+        (["table", "lst"], "No such command 'lst'"),
+    ],
+)
+def test_a_mistyped_word_is_met_with_the_one_it_resembles(words, told, capsys):
+    assert run(words) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+
+
 def failing(error: BaseException):
     @click.command()
     def command() -> None:

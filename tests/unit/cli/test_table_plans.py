@@ -120,3 +120,33 @@ def test_a_saved_plan_that_was_edited_or_is_none_is_refused(call, protos, tmp_pa
     assert call("table", "apply", "--plan", str(tmp_path / "none"), "--yes").code == 2
     both = call("table", "apply", "--plan", str(path), "--proto", str(protos), "--yes")
     assert (both.code, "no other option" in both.err) == (2, True)
+
+
+def test_a_table_of_the_store_itself_is_refused_when_it_is_planned(call, proto):
+    planned = call(
+        *("table", "plan", "--proto", proto, "--message", "shop.Sale"),
+        *("--table", "eventmill.quarantine"),
+    )
+    assert planned.code == 1
+    assert "kept by the store itself" in planned.err
+
+
+def test_two_messages_that_name_one_table_are_both_named(call, tmp_path):
+    for name in ("One", "Two"):
+        (tmp_path / f"{name}.proto").write_text(
+            f'syntax = "proto3";\npackage {name.lower()};\nimport "eventmill/options.proto";\n'
+            f'message {name} {{ option (eventmill.table) = {{ id: "a.b" }}; string x = 1; }}\n'
+        )
+    planned = call("table", "plan", "--proto", str(tmp_path))
+    assert planned.code == 2
+    assert "one.One and two.Two both name the table local.a.b" in planned.err
+
+
+def test_show_tells_what_a_query_must_have_and_how_new_the_table_is(shop, proto, lines):
+    assert shop("send", "shop.sales", lines(b'{"sold_at": "2026-01-05T06:07:08Z"}\n')).code == 0
+    wanted = ("--proto", proto, "--message", "shop.Sale", "--require-partition-filter", "--yes")
+    assert shop("table", "apply", *wanted).code == 0
+    shown = shop("table", "show", "shop.sales", "--format", "table").out
+    assert "DAY of sold_at, kept for good, a query must filter by it" in shown
+    assert "newest event  2026-01-05 06:07:08Z" in shown
+    assert shop("table", "show", "shop.sales").rows[0]["newest_event_at"].startswith("2026-01-05")

@@ -104,10 +104,8 @@ def test_columns_that_the_proto_no_longer_has_stay_at_the_end_of_their_level():
     assert [path for path, _ in made.result.walk()] == [
         *("inner", "inner.y", "inner.x", "at", "added", "name"),
     ]
-    told = (
-        "{} is no longer in the .proto: kept, NULL in new rows; write `{}` in message {}, so that"
-    )
-    told += " nobody uses them again"
+    told = "{} is no longer in the .proto: kept, NULL where an event lacks it; write `{}` in"
+    told += " message {}, so that nobody uses them again"
     assert made.notes == (
         told.format("inner.x", 'reserved 1; reserved "x";', "t.In (t.proto:15)"),
         told.format("name", 'reserved 2; reserved "name";', "t.M (t.proto:14)"),

@@ -328,7 +328,9 @@ BY_OPTION = [
             ("int32", -(2**31), 2**31 - 1),
             ("fixed32", 0, 2**32 - 1),
             ("sint64", LOW, HIGH),
-            ("uint64", 0, HIGH),
+            # Only an INTEGER column ends at 2^63-1.
+            ("uint64", 0, 2**64 - 1),
+            ("fixed64", 0, 2**64 - 1),
         )
     ],
     field(
@@ -337,7 +339,11 @@ BY_OPTION = [
         [([LOW, 0], [Decimal(LOW), Decimal(0)])],
         [],
     ),
-    field(f"{G}.UInt64Value a = 1 {bq('NUMERIC')}", "a NUMERIC NULLABLE", [(0, Decimal(0))]),
+    field(
+        f"{G}.UInt64Value a = 1 {bq('NUMERIC')}",
+        "a NUMERIC NULLABLE",
+        [(0, Decimal(0)), (2**64 - 1, Decimal(2**64 - 1))],
+    ),
     field(
         f"int64 a = 1 {bq('TIMESTAMP')}",
         "a TIMESTAMP NULLABLE",

@@ -46,7 +46,9 @@ def test_a_removed_field_is_kept_with_the_line_that_reserves_it(reserved: str, t
     made = plan("string b = 2;", reserved)
     assert not made.refusals
     assert len(made.notes) == 1
-    assert made.notes[0].startswith("b is no longer in the .proto: kept, NULL in new rows")
+    assert made.notes[0].startswith(
+        "b is no longer in the .proto: kept, NULL where an event lacks it"
+    )
     assert todo in made.notes[0]
     assert ("write" in made.notes[0]) is bool(todo)
 
