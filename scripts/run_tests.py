@@ -6,7 +6,6 @@ one before it failed, pytest last, so that its closing line is the last one prin
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -56,10 +55,11 @@ def steps() -> list[Step]:
 def pytest_command(level: str, report: str) -> list[str]:
     """Return the command that runs the tests of ``level`` and writes a JUnit report."""
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
-    if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", "auto"]
     if level == "fast":
+        # Side by side; the slow ones measure times and kill processes, and have the machine alone.
         command += [
+            "-n",
+            "auto",
             "-m",
             "not slow",
             "tests/unit",
