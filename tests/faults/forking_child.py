@@ -84,7 +84,8 @@ class Forking(Sender):
         for thread in threads:
             thread.join()
         os.write(told, b"!")
-        time.sleep(60)
+        while True:  # one long sleep would not end by a signal that another thread has got
+            time.sleep(0.02)
 
     def prefork(self):
         """Keep a pool of workers, of which some are killed and others end after their tasks."""
