@@ -23,7 +23,7 @@ def measures(parts, *, quick):
     """Yield the measures of ``parts``, in order."""
     with Bench() as bench:
         if "calls" in parts:
-            given, others = (QUICK_COUNTS, 4_000) if quick else (COUNTS, 20_000)
+            given, others = (QUICK_COUNTS, 3_000) if quick else (COUNTS, 20_000)
             event_counts = {name: given.get(name, others) for name in CONTENDERS}
             yield from bench_calls(bench, event_counts, 2 if quick else 7)
         if "server" in parts:
@@ -38,8 +38,9 @@ def measures(parts, *, quick):
                 list(CONTENDERS),
                 runs=1 if quick else 3,
                 outage_seconds=3.0 if quick else 60.0,
-                patience_seconds=4.0 if quick else 30.0,
-                at_once=4 if quick else 1,
+                patience_seconds=3.0 if quick else 30.0,
+                restarts_all=not quick,
+                at_once=6 if quick else 1,
             )
 
 

@@ -38,6 +38,8 @@ class Loss:
     hung: bool
     longest_ms: float
     """Longest call."""
+    late: int = 0
+    """Of those that arrived, the ones that came with the next start."""
 
     @property
     def lost(self):
@@ -45,7 +47,7 @@ class Loss:
         return self.sent - self.refused - self.arrived
 
 
-def run_mode(bench, contender, mode, *, outage_seconds, patience_seconds):
+def run_mode(bench, contender, mode, *, outage_seconds, patience_seconds, restarts_all):
     """Run one contender in one mode, then once more as the next start of the same program."""
     folder = bench.spool()
     with ExitStack() as stack:
@@ -82,16 +84,20 @@ def run_mode(bench, contender, mode, *, outage_seconds, patience_seconds):
                 (child.terminate if mode == "SIGTERM" else child.kill)()
             told, hung = _rest(child, 3 + patience_seconds + given["seconds"] * is_outage)
         time.sleep(SETTLE_SECONDS)
-        _next_start(bench, {**given, "mode": "next"}, patience_seconds)
-        time.sleep(SETTLE_SECONDS)
+        alone = counts(url)["different"]
+        if restarts_all or os.listdir(folder):
+            _next_start(bench, {**given, "mode": "next"}, patience_seconds)
+            time.sleep(SETTLE_SECONDS)
         for line in (first + told).splitlines():
             given.update(json.loads(line))
+        arrived = counts(url)["different"]
         return Loss(
             given["sent"],
             given["refused"],
-            counts(url)["different"],
+            arrived,
             hung or given.get("hung", False),
             given["longest_ms"],
+            arrived - alone,
         )
 
 
@@ -118,18 +124,18 @@ def _next_start(bench, given, patience_seconds):
             child.kill()
 
 
-def bench_losses(bench, contenders, *, runs, outage_seconds, patience_seconds, at_once):
+def bench_losses(bench, contenders, *, runs, at_once, **limits):
     """Return the measures of every mode: ours held to none, each peer's beside it.
 
     Args:
         bench: files of the run.
         contenders: names; the first is ours.
         runs: of each mode; ours tells the worst of them, a peer the median.
-        outage_seconds: how long no server is there.
-        patience_seconds: after which a program that does not end counts as hung.
         at_once: programs that run at the same time, beside all outages, which mostly wait.
+        limits: ``outage_seconds``, how long no server is there; ``patience_seconds``, after which
+            a program that does not end counts as hung; ``restarts_all``, whether a program is
+            started once more even if it has left nothing in its folder.
     """
-    limits = {"outage_seconds": outage_seconds, "patience_seconds": patience_seconds}
     cells = [(mode, name) for mode in MODES for name in contenders for _ in range(runs)]
     outages = [cell for cell in cells if cell[0] == "outage"]
     others = [cell for cell in cells if cell[0] != "outage"]
@@ -170,6 +176,9 @@ def _unit(losses):
     refused = statistics.median(loss.refused for loss in losses)
     if refused:
         words.append(f"{refused:g} more refused with an exception")
+    late = statistics.median(loss.late for loss in losses)
+    if late:
+        words.append(f"{late:g} came with the next start")
     longest = statistics.median(loss.longest_ms for loss in losses)
     if longest >= 1_000:
         words.append(f"a call took {longest / 1e3:.1f} s")
