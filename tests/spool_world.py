@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+from eventmill.client import live
 from eventmill.client.spool import owner, segment
 from eventmill.client.spool.place import SpoolPlace
 from eventmill.client.spool.record import (
@@ -65,6 +66,14 @@ class Owner:
         """Let go of the lock and the files as the end of a process does, and do nothing else."""
         self.spool.abandon()
         return self
+
+
+def let_die(events):
+    """Let go of a batch uploader as the end of its process does, and do nothing else."""
+    events._sending.stop(WAIT)
+    events._spool.abandon()
+    events._is_closed = True
+    live.retire(events)
 
 
 def numbers_of(taken):

@@ -74,7 +74,9 @@ _BY_CODE = {entry.code: entry for entry in ERROR_CODES}
 _STATUS_ERRORS: dict[int, type[EventmillError]] = {
     401: UnauthenticatedError,
     403: AccessError,
+    408: UnavailableError,  # of a proxy that has waited too long for the body
     413: BatchTooLargeError,
+    425: UnavailableError,  # of a proxy that would like to be asked once more
     429: BackPressureError,
     507: StorageFullError,
 }

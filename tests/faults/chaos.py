@@ -11,19 +11,20 @@ import threading
 import time
 from collections import Counter
 
-FAULTS = ("unavailable", "slow", "reset", "reply_lost")
+FAULTS = ("unavailable", "timed_out", "slow", "reset", "reply_lost")
 
 
 class ChaosProxy:
     """Listens on a free port of this machine. Faults strike puts of events alone.
 
-    ``unavailable`` answers 503, ``slow`` forwards after ``slow_seconds``, ``reset`` breaks the
-    connection off in the middle of the request's body, ``reply_lost`` forwards and breaks it off
-    before the reply. Each of them has a likelihood; the same seed gives the same sequence.
+    ``unavailable`` answers 503, ``timed_out`` 408 as an impatient proxy does, ``slow`` forwards
+    after ``slow_seconds``, ``reset`` breaks the connection off in the middle of the request's body,
+    ``reply_lost`` forwards and breaks it off before the reply. Each of them has a likelihood; the
+    same seed gives the same sequence.
 
     A body above ``body_bytes_max`` is answered 413, as by a proxy with a limit, and one with
     ``poison`` in it 400, as by a server that chokes on it. A server that goes away in the middle
-    of a request counts as ``server_gone``.
+    of a request counts as ``server_gone``, one that was not there as ``server_away``.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ChaosProxy:
         slow_seconds=0.3,
         body_bytes_max=None,
         poison=None,
+        port=0,
         **likelihoods,
     ):
         assert set(likelihoods) <= set(FAULTS)
@@ -47,7 +49,7 @@ class ChaosProxy:
         self._rng = random.Random(seed)
         self._lock = threading.Lock()
         self._server = None
-        self.port = 0
+        self.port = port
         self._listen()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -132,8 +134,9 @@ class _Request(http.server.BaseHTTPRequestHandler):
             self.break_off()
             return
         body = self.rfile.read(size)
-        if fault == "unavailable":
-            self.answer(503, {"Content-Type": "text/plain"}, b"not now")
+        if fault in ("unavailable", "timed_out"):
+            status = 503 if fault == "unavailable" else 408
+            self.answer(status, {"Content-Type": "text/plain"}, b"not now")
             return
         refusal = proxy.refuse(body) if self.path.endswith("/events") else None
         if refusal is not None:
@@ -142,6 +145,12 @@ class _Request(http.server.BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(proxy.slow_seconds)
         inner = http.client.HTTPConnection("127.0.0.1", proxy.server_port, timeout=30)
+        try:
+            inner.connect()
+        except OSError:
+            proxy.happened["server_away"] += 1
+            self.break_off()
+            return
         try:
             inner.request(self.command, self.path, body, dict(self.headers))
             reply = inner.getresponse()

@@ -54,14 +54,24 @@ class Clock(SystemClock):
         return super().monotonic() + self.passed_seconds
 
 
+def start_child(script, given, *, stdin=None):
+    """Start a sender that is told ``given``."""
+    return subprocess.Popen(
+        [sys.executable, str(HERE / script), json.dumps(given)],
+        stdout=subprocess.PIPE,
+        stdin=stdin,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    )
+
+
 class Cell:
     """One run of one cell."""
 
     def __init__(self, world, request, spool_dir):
         self.world = world
         self.name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
-        self.spool_dir = str(spool_dir)
-        self.folder = Path(spool_dir, "local.contract.builds")
+        self.use_spool(spool_dir)
         self.staged = set()
         self.refused = set()
         self.said = {}
@@ -78,6 +88,11 @@ class Cell:
         self._proxies = []
         self._numbers_of_heirs = itertools.count(HEIRS)
 
+    def use_spool(self, spool_dir):
+        """Look for what is left in another spool from now on."""
+        self.spool_dir = str(spool_dir)
+        self.folder = Path(spool_dir, "local.contract.builds")
+
     # -- senders -------------------------------------------------------------------------------
 
     def proxy(self, **likelihoods):
@@ -89,14 +104,8 @@ class Cell:
 
     def child(self, how, url, *, script="sender_child.py", stdin=None, **given):
         """Start a sender that ends as ``how`` says."""
-        given = {"how": how, "url": url, "spool_dir": self.spool_dir, "cell": self.name, **given}
-        child = subprocess.Popen(
-            [sys.executable, str(HERE / script), json.dumps(given)],
-            stdout=subprocess.PIPE,
-            stdin=stdin,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
+        given = {"spool_dir": self.spool_dir, "cell": self.name, **given}
+        child = start_child(script, {"how": how, "url": url, **given}, stdin=stdin)
         self._undo.callback(child.stdout.close)
         self._undo.callback(child.wait, WAIT)
         self._undo.callback(child.kill)
@@ -179,6 +188,8 @@ class Cell:
             assert heir.flush(WITHIN_SECONDS) == 0
             self.adopted_seconds = time.monotonic() - begun
         left = set(os.listdir(self.folder)) - {".damaged", ".dead"}
+        # A process that was killed while it made its folder has left that, and no event in it.
+        left -= {path.name for path in self.folder.glob(".new-*") if not list(path.glob("*.seg"))}
         assert left == set(), "a spool in which nothing waits is still there"
         return heir.stats()
 

@@ -95,17 +95,19 @@ class Forking(Sender):
         killed = 0
         for round_index in range(3):
             places = range(3 * round_index + 1, 3 * round_index + 4)
-            pool = [self.forked(lambda place=place: self.work(place)) for place in places]
-            os.kill(pool[0], signal.SIGKILL)  # "worker lost"
+            lost = self.forked(lambda at=places[0]: self.work(at, 900_000))
+            pool = [lost, *(self.forked(lambda at=at: self.work(at)) for at in places[1:])]
+            time.sleep(self.rng.uniform(0.0, 0.05))
+            os.kill(lost, signal.SIGKILL)  # "worker lost", in the middle of whatever it does
             ends = [os.waitpid(worker, 0)[1] for worker in pool]
             killed += ends.count(signal.SIGKILL)
             assert ends[1:] == [0, 0]
         parent.join()
         say(killed=killed, forked=9, left=self.events.close(10))
 
-    def work(self, place):
+    def work(self, place, tasks=60):
         """Be a worker of a pool: some tasks, an event each, and an end."""
-        self.stage(place * FORK_OFFSET, place * FORK_OFFSET + 60)
+        self.stage(place * FORK_OFFSET, place * FORK_OFFSET + tasks)
 
     def fork_under_lock(self):
         """Fork until often enough another thread was in the middle of ``stage`` at that moment."""
@@ -153,10 +155,10 @@ class Forking(Sender):
         assert is_within.wait(10)
         child = os.fork()
         if not child:
+            say(child=os.getpid())  # only now are the parent's files closed here
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(60)
             os._exit(0)
-        say(child=child)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -197,6 +197,19 @@ class Sender:
         self.stage(self.count // 2, self.count)
         say(refused=len(refused), left=self.events.close(5 if self.given.get("again") else 0.1))
 
+    def through_outage(self):
+        """Stage ten events a second until told otherwise, and send what has gathered."""
+        told = threading.Event()
+        threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+        self.stage(0, 100)
+        number = 100
+        while not told.wait(1.0):
+            self.stage(number, number + 10)
+            number += 10
+        before = self.events.stats()
+        left = self.events.close(10)
+        say(retried=before.retried, waited=before.left, left=left)
+
     def full_disk(self):
         """Meet a file that may not grow, and find it growing again."""
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from delivery_page import BACK, ITSELF
 from delivery_world import LIFE, WAIT
+from spool_world import let_die
 
 from eventmill.base.errors import BackPressureError
 from eventmill.client.spool import owner
@@ -152,9 +153,7 @@ def test_checkpoints_fail(cell, world, monkeypatch):
     with cell.uploader(world.server.url, close_at_exit=False) as events:
         cell.stage(events, range(300))
         assert events.flush(WAIT) == 0
-        events._sending.stop(WAIT)
-        events._spool.abandon()  # as the end of the process does
-        events._is_closed = True
+        let_die(events)
         monkeypatch.undo()
         stats = cell.adopt()
     cell.judge(stats)

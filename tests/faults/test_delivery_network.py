@@ -44,6 +44,7 @@ def case(says, likelihoods, options=None, **about):
     ("likelihoods", "options"),
     [
         case("503 four times out of five", {"unavailable": 0.8}, id="unavailable"),
+        case("408 of a proxy, every other time", {"timed_out": 0.5}, id="timed_out"),
         case("every other request reset in its middle", {"reset": 0.5}, id="reset"),
         case("every other reply lost", {"reply_lost": 0.5}, id="reply_lost"),
         case("a slow server", {"slow": 1.0, "slow_seconds": 0.05}, id="slow"),
@@ -93,24 +94,6 @@ def test_down_for_60_seconds_of_another_clock(cell):
         while events.stats().left:
             assert clock.monotonic() <= back_at + 31.0, "later than the longest pause"
             pass_by(0.1, events)
-    cell.judge(cell.adopt())
-    assert cell.happened["down"] == 1
-
-
-@pytest.mark.delivery("the server down for 60 s, while events are staged", delayed=BACK)
-@pytest.mark.timeout(180)
-def test_down_for_60_seconds(cell):
-    proxy = cell.proxy()
-    with cell.uploader(proxy.url, retry_cap_seconds=1.0) as events:
-        cell.stage(events, range(100))
-        proxy.down()
-        for second in range(60):
-            cell.stage(events, range(100 + 10 * second, 110 + 10 * second))
-            time.sleep(1.0)
-        assert events.stats().left >= 600
-        assert events.stats().retried > 50
-        proxy.up()
-        assert events.flush(WITHIN_SECONDS) == 0
     cell.judge(cell.adopt())
     assert cell.happened["down"] == 1
 
@@ -212,7 +195,9 @@ def opened(folder):
             time.sleep(0.02)
 
 
-@pytest.mark.delivery("`kill -9` of the server in the middle of batches, three times", delayed=BACK)
+@pytest.mark.delivery(
+    "`kill -9` of the server in the middle of batches, three times or more", delayed=BACK
+)
 def test_server_killed(cell, served):
     rng = random.Random(11)
     cell.world = served
@@ -230,7 +215,10 @@ def test_server_killed(cell, served):
         thread = threading.Thread(target=stage, args=(events,))
         thread.start()
         try:
-            for _ in range(3):
+            kills = 0
+            while kills < 3 or not proxy.happened["server_gone"]:
+                kills += 1
+                assert kills < 20, "no kill has struck in the middle of a batch"
                 acked = events.stats().acked
                 until(lambda before=acked: events.stats().acked > before + 50)
                 time.sleep(rng.uniform(0.0, 0.05))
@@ -250,6 +238,7 @@ def test_server_killed(cell, served):
         cell.world = SimpleNamespace(store=store)
         cell.judge(heir_stats)
     assert cell.happened["server_gone"] > 0
+    assert cell.happened["server_away"] > 0
 
 
 @pytest.mark.delivery("replies lost, and sent again an hour before the window ends", delayed=BACK)
@@ -260,8 +249,7 @@ def test_within_the_deduplication_window(cell, world):
 
 
 def test_after_the_deduplication_window_events_are_stored_again(cell, world):
-    stats = sent_again_after(cell, world, DAY_SECONDS + 3_600.0)
-    assert stats.duplicates == 0
+    sent_again_after(cell, world, DAY_SECONDS + 3_600.0)
     stored = set(cell.stored().values())  # all of them may have come before the server went
     assert 2 in stored <= {1, 2}, "the page says so in its first lines"
 

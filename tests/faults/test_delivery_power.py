@@ -127,5 +127,4 @@ def sent_after_cut(cell, disk, tmp_path, at):
     folder = tmp_path / "after"
     marks = disk.after_cut(at, folder, lambda: False)
     cell.staged |= promised(marks)
-    cell.spool_dir = str(folder / "spool")
-    cell.folder = folder / "spool" / "local.contract.builds"
+    cell.use_spool(folder / "spool")

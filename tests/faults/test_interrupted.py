@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from interrupting import every_point
-from spool_world import WAIT, Build
+from spool_world import WAIT, Build, let_die
 
 from eventmill.base.errors import EventmillError, UnavailableError, UsageError
 from eventmill.client.batch_uploader import BatchUploader
@@ -84,8 +84,8 @@ def sent_here(world):
 
 
 def sent_by_an_heir(world):
-    world.events._sending.stop(WAIT)
-    world.events._spool.abandon()
+    if not world.events._is_closed:
+        let_die(world.events)
     heir = world_of(world.folder)
     heir.sink = world.sink
     heir.events._delivery._sink = world.sink

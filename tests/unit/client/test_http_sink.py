@@ -120,6 +120,8 @@ def test_every_error_of_the_tree_crosses_the_hop_as_itself(script, sink):
         (500, UnavailableError),
         (507, StorageFullError),
         (413, BatchTooLargeError),
+        (408, UnavailableError),
+        (425, UnavailableError),
         (401, AccessError),
         (403, AccessError),
         (404, UsageError),
