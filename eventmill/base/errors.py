@@ -89,6 +89,14 @@ class SchemaConflictError(PermanentError):
     """A change that the live table does not allow, or one planned on an older version."""
 
 
+class OutputError(PermanentError):
+    """Rows of a workflow that its output table cannot hold; the message names the columns."""
+
+
+class StaleAttemptError(PermanentError):
+    """A later attempt has written the same slot; the rows of this one are not wanted any more."""
+
+
 class TableNotFoundError(PermanentError):
     """The store has no table of that name."""
 

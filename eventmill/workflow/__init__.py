@@ -1,0 +1,1 @@
+"""A named aggregation: inputs, output table, body, schedule; and the work of one of its slots."""
