@@ -1,0 +1,247 @@
+"""The folder of alerts: ``channels.toml`` says who is told, every other file is one rule."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from eventmill.base.clock import utc_datetime
+from eventmill.base.errors import EventmillError, QueryError, UsageError
+from eventmill.schedule.alert_book import Routing
+from eventmill.schedule.alert_channels import (
+    TIMEOUT_SECONDS,
+    AppriseChannel,
+    Channel,
+    CommandChannel,
+    MailChannel,
+    WebhookChannel,
+)
+from eventmill.schedule.alert_finding import Finding, Severity
+from eventmill.store.googlesql import parameter_names, translate
+from eventmill.workflow.toml_keys import TomlKeys
+
+CHANNELS_FILE = "channels.toml"
+REPEAT_SECONDS = 4 * 3_600.0
+"""How long after it was told a firing alert is told again: twice a shift."""
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+NoData = Literal["keep", "firing"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """A rule of a file: GoogleSQL whose rows are what is wrong."""
+
+    name: str
+    sql: str
+    """One statement; ``@now`` is the time of the evaluation."""
+    summary: str
+    """A sentence; ``{column}`` stands for a value of the row."""
+    key: tuple[str, ...]
+    """Columns that tell one alert from another; empty: all columns of type STRING."""
+    owner: str
+    severity: Severity
+    every_seconds: float
+    hold_seconds: float
+    no_data: NoData
+    """What becomes of a rule that cannot be evaluated for 15 minutes: its alerts stay as they
+    are, or it fires itself."""
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which alerts are told on which channels."""
+
+    match: tuple[str, ...]
+    """Patterns of the shell (``dataflow-workflow-*``) for the subject or another of its names."""
+    rules: tuple[str, ...]
+    """Patterns for the rule's name."""
+    channels: tuple[str, ...]
+    repeat_seconds: float
+
+    def takes(self, finding: Finding) -> bool:
+        """Return whether the route is for ``finding``."""
+        return any(fnmatch.fnmatchcase(finding.rule, rule) for rule in self.rules) and any(
+            fnmatch.fnmatchcase(name, pattern) for name in finding.names for pattern in self.match
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFiles:
+    """What the folder says. Without a folder: no channel, no rule, and the built-in rules on."""
+
+    channels: Mapping[str, Channel]
+    routes: tuple[Route, ...]
+    rules: tuple[AlertRule, ...]
+    faults: Mapping[str, str]
+    """By path, what is wrong with a file; the others hold all the same."""
+
+    def route(self, finding: Finding) -> Routing:
+        """Return who is told of ``finding``.
+
+        Every route that takes it adds its channels; without any route, all channels are told.
+        """
+        if not self.routes:
+            return Routing(tuple(self.channels), REPEAT_SECONDS)
+        taking = [route for route in self.routes if route.takes(finding)]
+        names = dict.fromkeys(name for route in taking for name in route.channels)
+        repeat = min((route.repeat_seconds for route in taking), default=REPEAT_SECONDS)
+        return Routing(tuple(names), repeat)
+
+
+def read_alert_files(folder: str, environment: Mapping[str, str]) -> AlertFiles:
+    """Read the folder; a file that cannot be used is a fault, and hides no other.
+
+    Args:
+        folder: may be missing.
+        environment: where secrets stand, which files name by their variables.
+    """
+    channels: dict[str, Channel] = {}
+    routes: tuple[Route, ...] = ()
+    rules: dict[str, AlertRule] = {}
+    faults: dict[str, str] = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = os.path.join(folder, name)
+        if not name.endswith(".toml"):
+            continue
+        try:
+            keys = TomlKeys.read(path)
+            if name == CHANNELS_FILE:
+                channels, routes = _Channels(keys, environment).read()
+            else:
+                rule = _rule(keys, path)
+                if rule.name in rules:
+                    raise UsageError(f"{path}: {rules[rule.name].path} has the name {rule.name}")
+                rules[rule.name] = rule
+        except EventmillError as error:
+            faults[path] = str(error)
+    return AlertFiles(channels, routes, tuple(rules.values()), faults)
+
+
+class _Channels:
+    """Reads ``channels.toml``."""
+
+    def __init__(self, keys: TomlKeys, environment: Mapping[str, str]) -> None:
+        self._keys = keys
+        self._environment = environment
+
+    def read(self) -> tuple[dict[str, Channel], tuple[Route, ...]]:
+        made: dict[str, Channel] = {}
+        for entry in self._keys.tables("channel"):
+            entry.require("name", "routes name the channel by it")
+            name = entry.text("name")
+            if name in made:
+                entry.refuse("name", f"{name} is there twice")
+            entry.require("kind", f"one of {', '.join(_KINDS)}")
+            made[name] = _KINDS[entry.choice("kind", tuple(_KINDS), "")](self, name, entry)
+            entry.finish()
+        routes = tuple(self._route(entry, made) for entry in self._keys.tables("route"))
+        self._keys.finish()
+        return made, routes
+
+    @staticmethod
+    def _route(entry: TomlKeys, channels: Mapping[str, Channel]) -> Route:
+        entry.require("channels", "names of channels of this file")
+        route = Route(
+            match=entry.list_of_texts("match", ("*",)),
+            rules=entry.list_of_texts("rules", ("*",)),
+            channels=entry.list_of_texts("channels", ()),
+            repeat_seconds=entry.seconds("repeat", REPEAT_SECONDS, low=60.0),
+        )
+        entry.finish()
+        for name in route.channels:
+            if name not in channels:
+                entry.refuse("channels", f"there is no channel {name}")
+        return route
+
+    def webhook(self, name: str, entry: TomlKeys) -> Channel:
+        url = self._secret(entry, "url_env")
+        if url is None:
+            entry.require("url", "where to post to; or url_env, the variable that holds it")
+            url = entry.text("url")
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            entry.refuse("url", "it must begin with http:// or https:// and name a host")
+        bearer = self._secret(entry, "bearer_env")
+        return WebhookChannel(name, url, bearer, entry.seconds("timeout", TIMEOUT_SECONDS))
+
+    def mail(self, name: str, entry: TomlKeys) -> Channel:
+        security = entry.choice("security", ("starttls", "tls", "none"), "starttls")
+        entry.require("host", "the mail server's name")
+        entry.require("from", "the sender's address")
+        return MailChannel(
+            name,
+            host=entry.text("host"),
+            port=entry.whole("port", 465 if security == "tls" else 587, low=1, high=65_535),
+            sender=entry.text("from"),
+            to=entry.list_of_texts("to", ("{owner}",)),
+            security=security,  # type: ignore[arg-type]  # one of those above
+            user=entry.text("user") or None,
+            password=self._secret(entry, "password_env"),
+            timeout_seconds=entry.seconds("timeout", TIMEOUT_SECONDS),
+        )
+
+    @staticmethod
+    def command(name: str, entry: TomlKeys) -> Channel:
+        entry.require("command", "a list of the program and its arguments")
+        command = entry.list_of_texts("command", ())
+        if not command:
+            entry.refuse("command", "it names no program")
+        return CommandChannel(name, command, entry.seconds("timeout", TIMEOUT_SECONDS))
+
+    def apprise(self, name: str, entry: TomlKeys) -> Channel:
+        url = self._secret(entry, "url_env")
+        if url is None:
+            entry.require("urls", "Apprise's URLs; or url_env, the variable that holds one")
+        return AppriseChannel(name, (url,) if url else entry.list_of_texts("urls", ()))
+
+    def _secret(self, entry: TomlKeys, key: str) -> str | None:
+        """Return what the variable holds that ``key`` names; None: the entry has no such key."""
+        variable = entry.text(key)
+        if not variable:
+            return None
+        value = self._environment.get(variable)
+        if not value:
+            entry.refuse(key, f"the environment has no {variable}: set it where the server starts")
+        return value
+
+
+_KINDS: dict[str, Callable[[_Channels, str, TomlKeys], Channel]] = {
+    "webhook": _Channels.webhook,
+    "smtp": _Channels.mail,
+    "command": lambda _, name, entry: _Channels.command(name, entry),
+    "apprise": _Channels.apprise,
+}
+
+
+def _rule(keys: TomlKeys, path: str) -> AlertRule:
+    name = keys.text("name", os.path.basename(path).removesuffix(".toml"))
+    if not _NAME.fullmatch(name):
+        keys.refuse("name", f"{name!r}: use at most 63 small letters, digits, - and _")
+    keys.require("sql", "one GoogleSQL statement whose rows are what is wrong")
+    sql = keys.text("sql")
+    try:
+        translate(sql, dict.fromkeys(parameter_names(sql) & {"now"}, utc_datetime(0.0)))
+    except QueryError as error:
+        keys.refuse("sql", str(error))
+    no_data: NoData = "keep"
+    if keys.choice("no_data", ("keep", "firing"), "keep") == "firing":
+        no_data = "firing"
+    rule = AlertRule(
+        name=name,
+        sql=sql,
+        summary=keys.text("summary", f"the rule {name} found a row"),
+        key=keys.list_of_texts("key", ()),
+        owner=keys.text("owner"),
+        severity=Severity(keys.choice("severity", ("critical", "warning"), "critical")),
+        every_seconds=keys.seconds("every", 60.0),
+        hold_seconds=keys.seconds("for", 0.0),
+        no_data=no_data,
+        path=path,
+    )
+    keys.finish()
+    return rule

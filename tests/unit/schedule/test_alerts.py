@@ -1,0 +1,289 @@
+"""The engine: every rule evaluated from storage, told on every channel until it is taken."""
+
+import dataclasses
+import random
+import time
+
+import pytest
+from store_world import builds_batch, builds_spec
+
+from eventmill.base.errors import QueryError, UnavailableError
+from eventmill.schedule import alerts
+from eventmill.schedule.alert_book import AlertBook
+from eventmill.schedule.alert_channels import ChannelError
+from eventmill.schedule.alert_files import AlertFiles, AlertRule, Route
+from eventmill.schedule.alert_finding import AlertState, Severity
+from eventmill.schedule.alert_rows import ROWS_MAX, find_rows
+from eventmill.schedule.alert_state import Notice
+from eventmill.schedule.alert_watch import AlertWatch
+from eventmill.schedule.alert_workflows import WorkflowFacts
+from eventmill.schedule.alerts import AlertEngine
+from eventmill.schedule.book import RunBook
+from eventmill.schema.table import Partitioning
+from eventmill.store.memory import MemoryStore
+from eventmill.testing.fakes import FakeClock
+
+RULE = AlertRule(
+    name="slow_builds",
+    sql="SELECT builder, COUNT(*) AS n FROM ci.builds GROUP BY builder HAVING COUNT(*) >= 3",
+    summary="{builder} has {n:,} builds",
+    key=(),
+    owner="ada@example.com",
+    severity=Severity.WARNING,
+    every_seconds=0.0,
+    hold_seconds=0.0,
+    no_data="keep",
+    path="slow_builds.toml",
+)
+
+
+class Channel:
+    def __init__(self, name):
+        self.name = name
+        self.told = []
+        self.failures = 0
+
+    def tell(self, message):
+        if self.failures:
+            self.failures -= 1
+            raise ChannelError("not now")
+        self.told.append((message.notice, message.finding.rule, message.finding.subject))
+
+
+class World:
+    def __init__(self, path):
+        self.clock = FakeClock(1_790_000_000.0)
+        self.store = MemoryStore(self.clock)
+        self.runs = RunBook(path)
+        self.book = AlertBook(path)
+        self.hook = Channel("hook")
+        self.files = AlertFiles({"hook": self.hook}, (), (), {})
+        self.engine = self.another()
+
+    def another(self):
+        facts = WorkflowFacts(self.runs, list)
+        rng = random.Random(5)
+        return AlertEngine(self.store, self.book, facts, lambda: self.files, self.clock, rng)
+
+    def rules(self, *rules):
+        self.files = dataclasses.replace(self.files, rules=rules)
+
+    def evaluate(self, seconds=30.0):
+        self.clock.advance(seconds)
+        return [(c.notice, c.alert.finding.subject) for c in self.engine.evaluate()]
+
+    def states(self):
+        return {alert.finding.subject: alert.state for alert in self.book.alerts()}
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(str(tmp_path / "schedule.db"))
+    made.store.apply(builds_spec(partitioning=Partitioning()))
+    yield made
+    made.book.close()
+    made.runs.close()
+    made.store.close()
+
+
+def test_rows_of_a_rule_fire_are_told_and_end(world):
+    world.rules(RULE)
+    assert world.evaluate() == []
+    world.store.put(builds_batch(range(3)))
+    assert world.evaluate() == [(Notice.FIRING, "linux")]
+    assert world.engine.tell() == 0
+    assert world.hook.told == [(Notice.FIRING, "slow_builds", "linux")]
+    (alert,) = world.book.alerts()
+    assert alert.finding.summary == "linux has 3 builds"
+    assert alert.finding.labels == {"builder": "linux", "n": "3"}
+    assert world.evaluate() == []
+    assert world.engine.tell() == 0
+    assert len(world.hook.told) == 1
+    world.rules(dataclasses.replace(RULE, sql=RULE.sql.replace("3", "4")))
+    assert world.evaluate() == [(Notice.RESOLVED, "linux")]
+    world.engine.tell()
+    assert world.hook.told[1:] == [(Notice.RESOLVED, "slow_builds", "linux")]
+
+
+def test_it_is_told_again_after_four_hours(world):
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    said = [world.evaluate(1_800.0) for _ in range(18)]
+    assert [len(changes) for changes in said] == [1] + 7 * [0] + [1] + 7 * [0] + [1, 0]
+
+
+def test_a_rule_that_is_asked_rarely_is_held_and_repeated_all_the_same(world):
+    world.rules(dataclasses.replace(RULE, every_seconds=3_600.0, hold_seconds=60.0))
+    world.store.put(builds_batch(range(3)))
+    assert world.evaluate() == []
+    assert world.states() == {"linux": AlertState.PENDING}
+    assert world.evaluate() == []
+    assert world.evaluate() == [(Notice.FIRING, "linux")]
+
+
+def test_a_rule_that_cannot_be_evaluated_ends_nothing_and_is_told_after_a_while(world):
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    world.rules(dataclasses.replace(RULE, sql="SELECT builder FROM ci.gone"))
+    assert world.evaluate() == []
+    assert world.states() == {"linux": AlertState.FIRING}
+    assert world.evaluate(alerts.NO_DATA_SECONDS - 1.0) == []
+    assert world.evaluate(1.0) == [(Notice.FIRING, "slow_builds")]
+    assert "could not be evaluated for 15m: there is no table local.ci.gone" in (
+        world.book.alerts()[0].finding.summary
+    )
+    world.rules(RULE)
+    assert world.evaluate() == [(Notice.RESOLVED, "slow_builds")]
+
+
+def test_a_rule_that_must_have_data_fires_at_once_without(world):
+    sql = "SELECT builder FROM ci.gone"
+    world.rules(dataclasses.replace(RULE, sql=sql, no_data="firing"))
+    assert world.evaluate() == [(Notice.FIRING, "slow_builds")]
+
+
+def test_one_bad_rule_keeps_no_other_from_being_evaluated(world):
+    world.rules(dataclasses.replace(RULE, name="bad", sql="SELECT builder FROM ci.gone"), RULE)
+    world.store.put(builds_batch(range(3)))
+    assert world.evaluate() == [(Notice.FIRING, "linux")]
+
+
+def test_the_alerts_of_a_rule_that_is_gone_end(world):
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    world.rules()
+    world.evaluate()
+    assert world.states() == {"linux": AlertState.OK}
+
+
+def test_a_broken_file_is_an_alert(world):
+    world.files = dataclasses.replace(world.files, faults={"/alerts/x.toml": "x.toml is no TOML"})
+    assert world.evaluate() == [(Notice.FIRING, "/alerts/x.toml")]
+
+
+def test_a_dead_scheduler_is_found_from_outside(world):
+    world.runs.note_workflows({"daily": ("ada", "every 1 h")}, {}, world.clock.now())
+    world.runs.beat("host:1", world.clock.now())
+    assert world.evaluate() == []
+    assert world.evaluate(60.0) == [(Notice.FIRING, "scheduler")]
+
+
+def test_a_channel_that_fails_is_tried_until_it_takes_it(world):
+    world.rules(RULE)
+    world.hook.failures = 5
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    missed = 0
+    for _ in range(100):
+        missed += world.engine.tell()
+        world.clock.advance(60.0)
+    assert missed == 5
+    assert world.hook.told == [(Notice.FIRING, "slow_builds", "linux")]
+    assert world.book.waiting() == []
+
+
+def test_a_notice_is_given_up_after_a_day_and_said_so(world, caplog):
+    world.rules(RULE)
+    world.hook.failures = 10_000
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    for _ in range(2 * 24 * 6):
+        world.engine.tell()
+        world.clock.advance(600.0)
+    assert world.book.waiting() == []
+    assert "alert given up: hook was not told within 1d that linux has 3 builds" in caplog.text
+
+
+def test_a_notice_for_a_channel_that_is_gone_waits_for_it(world):
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    world.files = dataclasses.replace(world.files, channels={})
+    assert world.engine.tell() == 1
+    assert "there is no channel hook any more" in world.book.waiting()[0].error
+
+
+def test_of_two_engines_one_tells(world):
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    other = world.another()
+    assert len(world.engine.evaluate() + other.evaluate()) == 1
+    assert world.engine.tell() + other.tell() == 0
+    assert len(world.hook.told) == 1
+
+
+def test_without_a_route_that_takes_it_it_is_listed(world):
+    route = Route(("other-*",), ("*",), ("hook",), 60.0)
+    world.files = dataclasses.replace(world.files, routes=(route,))
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    world.evaluate()
+    assert world.book.waiting() == []
+    assert world.states() == {"linux": AlertState.FIRING}
+
+
+def test_the_watch_evaluates_tells_and_logs_until_it_is_stopped(world, caplog):
+    caplog.set_level("INFO", "eventmill.alerts")
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    watch = AlertWatch(world.engine, 0.005)
+    watch.start()
+    until(lambda: world.hook.told)
+    world.rules(dataclasses.replace(RULE, sql=RULE.sql.replace("3", "4")))
+    until(lambda: len(world.hook.told) == 2)
+    rounds = watch.rounds
+    until(lambda: watch.rounds > rounds + 2)
+    assert watch.stop(10.0)
+    assert "alert firing: slow_builds: linux has 3 builds" in caplog.text
+    assert "alert resolved: slow_builds: linux has 3 builds" in caplog.text
+
+
+def test_the_watch_outlives_a_book_that_is_locked(world, caplog):
+    class Locked:
+        calls = 0
+
+        def evaluate(self):
+            self.calls += 1
+            raise UnavailableError("the database is locked")
+
+    engine = Locked()
+    watch = AlertWatch(engine, 0.005)
+    watch.start()
+    until(lambda: engine.calls > 2)
+    assert watch.stop(10.0)
+    assert watch.failures == 0
+    assert "alerts are evaluated again soon: the database is locked" in caplog.text
+
+
+def until(condition):
+    give_up_at = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"summary": "{host} is slow"}, "cannot be filled from the columns builder, n"),
+        ({"summary": "{builder:,d}"}, "cannot be filled"),
+        ({"key": ("host",)}, "its rows have no column host, which `key` names"),
+        ({"sql": "SELECT 'a' AS x FROM ci.builds LIMIT 2", "summary": "x"}, "two of its rows are a"),
+        (
+            {"sql": "SELECT CAST(number AS STRING) AS x FROM ci.builds", "summary": "x"},
+            f"more than {ROWS_MAX} rows",
+        ),
+    ],
+)
+def test_rows_that_make_no_alert(world, changes, says):
+    world.store.put(builds_batch(range(ROWS_MAX + 1)))
+    with pytest.raises(QueryError, match=says):
+        list(find_rows(world.store, dataclasses.replace(RULE, **changes), 0.0))
+
+
+def test_the_time_of_the_evaluation_is_a_parameter(world):
+    rule = dataclasses.replace(RULE, sql="SELECT CAST(@now AS STRING) AS x", summary="{x}")
+    (found,) = find_rows(world.store, rule, 1_790_000_000.0)
+    assert found.summary.startswith("2026-09-21 14:13:20")
