@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import secrets
@@ -13,6 +14,7 @@ from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.environment import environment
 from eventmill.schedule.alert_book import AlertBook
 from eventmill.schedule.alert_files import AlertFiles, read_alert_files
+from eventmill.schedule.alert_state import Notice
 from eventmill.schedule.alert_workflows import WorkflowFacts
 from eventmill.schedule.alerts import AlertEngine
 from eventmill.schedule.book import RunBook
@@ -20,6 +22,8 @@ from eventmill.schedule.workflow_folder import WorkflowFolder
 from eventmill.store.port import Store
 from eventmill.workflow.definition import WorkflowDefinition
 from eventmill.workflow.reading import read_workflow
+
+_logger = logging.getLogger("eventmill.alerts")
 
 
 class Alerts:
@@ -72,6 +76,19 @@ class Alerts:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def look(self) -> None:
+        """Evaluate what is due, log what has changed, and tell it.
+
+        What changed is in the server's log as well, which somebody reads where no channel is.
+        """
+        for change in self.engine.evaluate():
+            finding = change.alert.finding
+            level = logging.INFO if change.notice is Notice.RESOLVED else logging.WARNING
+            _logger.log(
+                level, "alert %s: %s: %s", change.notice.value, finding.rule, finding.summary
+            )
+        self.engine.tell()
 
     def files(self) -> AlertFiles:
         """Read the folder of alerts as it is now."""

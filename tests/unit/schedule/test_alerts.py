@@ -2,20 +2,19 @@
 
 import dataclasses
 import random
-import time
 
 import pytest
 from store_world import builds_batch, builds_spec
 
-from eventmill.base.errors import QueryError, UnavailableError
+from eventmill.base.errors import QueryError
 from eventmill.schedule import alerts
 from eventmill.schedule.alert_book import AlertBook
 from eventmill.schedule.alert_channels import ChannelError
 from eventmill.schedule.alert_files import AlertFiles, AlertRule, Route
 from eventmill.schedule.alert_finding import AlertState, Severity
 from eventmill.schedule.alert_rows import ROWS_MAX, find_rows
+from eventmill.schedule.alert_setup import Alerts
 from eventmill.schedule.alert_state import Notice
-from eventmill.schedule.alert_watch import AlertWatch
 from eventmill.schedule.alert_workflows import WorkflowFacts
 from eventmill.schedule.alerts import AlertEngine
 from eventmill.schedule.book import RunBook
@@ -224,44 +223,27 @@ def test_without_a_route_that_takes_it_it_is_listed(world):
     assert world.states() == {"linux": AlertState.FIRING}
 
 
-def test_the_watch_evaluates_tells_and_logs_until_it_is_stopped(world, caplog):
+def test_one_look_evaluates_logs_and_tells(world, tmp_path, caplog):
     caplog.set_level("INFO", "eventmill.alerts")
-    world.rules(RULE)
+    folder = tmp_path / "alerts"
+    folder.mkdir()
+    rule = folder / "many.toml"
+    rule.write_text('sql = "SELECT builder FROM ci.builds GROUP BY builder"\nsummary = "{builder}"')
+    told = tmp_path / "told"
+    channel = f'[[channel]]\nname = "note"\nkind = "command"\ncommand = ["tee", "{told}"]'
+    (folder / "channels.toml").write_text(channel)
     world.store.put(builds_batch(range(3)))
-    watch = AlertWatch(world.engine, 0.005)
-    watch.start()
-    until(lambda: world.hook.told)
-    world.rules(dataclasses.replace(RULE, sql=RULE.sql.replace("3", "4")))
-    until(lambda: len(world.hook.told) == 2)
-    rounds = watch.rounds
-    until(lambda: watch.rounds > rounds + 2)
-    assert watch.stop(10.0)
-    assert "alert firing: slow_builds: linux has 3 builds" in caplog.text
-    assert "alert resolved: slow_builds: linux has 3 builds" in caplog.text
-
-
-def test_the_watch_outlives_a_book_that_is_locked(world, caplog):
-    class Locked:
-        calls = 0
-
-        def evaluate(self):
-            self.calls += 1
-            raise UnavailableError("the database is locked")
-
-    engine = Locked()
-    watch = AlertWatch(engine, 0.005)
-    watch.start()
-    until(lambda: engine.calls > 2)
-    assert watch.stop(10.0)
-    assert watch.failures == 0
-    assert "alerts are evaluated again soon: the database is locked" in caplog.text
-
-
-def until(condition):
-    give_up_at = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.005)
+    with Alerts(
+        world.store, str(tmp_path / "schedule.db"), alert_folder=str(folder),
+        workflow_folder=str(tmp_path / "workflows"), clock=world.clock,
+    ) as found:  # fmt: skip
+        found.look()
+        assert "alert firing: many: linux" in caplog.text
+        assert '"status": "firing"' in told.read_text()
+        rule.unlink()
+        rule.with_name("none.toml").write_text('sql = "SELECT 1 AS x LIMIT 0"')
+        found.look()
+        assert [alert.state for alert in found.book.alerts()] == [AlertState.OK]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +252,10 @@ def until(condition):
         ({"summary": "{host} is slow"}, "cannot be filled from the columns builder, n"),
         ({"summary": "{builder:,d}"}, "cannot be filled"),
         ({"key": ("host",)}, "its rows have no column host, which `key` names"),
-        ({"sql": "SELECT 'a' AS x FROM ci.builds LIMIT 2", "summary": "x"}, "two of its rows are a"),
+        (
+            {"sql": "SELECT 'a' AS x FROM ci.builds LIMIT 2", "summary": "x"},
+            "two of its rows are a",
+        ),
         (
             {"sql": "SELECT CAST(number AS STRING) AS x FROM ci.builds", "summary": "x"},
             f"more than {ROWS_MAX} rows",
