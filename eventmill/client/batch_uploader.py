@@ -413,8 +413,8 @@ class BatchUploader:
 
     def _hand_back_left(self) -> None:
         left = [
-            UndeliveredEvent(insert_id.decode(), payload, is_row)
-            for insert_id, payload, is_row in self._spool.left()
+            UndeliveredEvent(insert_id.decode(), payload, is_row, "" if is_row else fingerprint)
+            for insert_id, payload, is_row, fingerprint in self._spool.left()
         ]
         cause = UnavailableError(f"closed with {len(left)} events not sent")
         cause.__cause__ = self._delivery.last_error

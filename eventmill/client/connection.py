@@ -7,19 +7,31 @@ import, which costs more than a thousand requests.
 from __future__ import annotations
 
 import http.client
+import io
 import os
+import socket
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import UnavailableError, UsageError
+from eventmill.client.spool.forking import fork_pause
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 IDLE_SECONDS_MAX = 55.0
 """Age of an idle connection beyond which it is not used again: shorter than the server's 75 s and
 the 60 s of common proxies, so that the client is the one who closes."""
+
+
+_SAID_CHARACTERS_MAX = 200
+"""Of an answer that is none, in the error that tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +149,10 @@ class ConnectionPool:
         headers: Mapping[str, str],
         deadline: float,
     ) -> Answer:
-        self._limit(connection, deadline)
+        limit = partial(self._limit, connection.sock, deadline)
+        connection.response_class = partial(_Response, limit)  # type: ignore[assignment]
+        limit()
         connection.request(method, self.prefix + path, body, dict(headers))
-        self._limit(connection, deadline)
         response = connection.getresponse()
         content = response.read()
         answer = Answer(
@@ -153,14 +166,16 @@ class ConnectionPool:
             self._keep(connection)
         return answer
 
-    def _limit(self, connection: http.client.HTTPConnection, deadline: float) -> None:
+    def _limit(self, sock: socket.socket, deadline: float) -> None:
+        """Let the next call on ``sock`` take no longer than until ``deadline``."""
         remaining = deadline - self._clock.monotonic()
         if remaining <= 0:
             raise TimeoutError("timed out")
-        if connection.sock is not None:
-            connection.sock.settimeout(remaining)
+        sock.settimeout(remaining)
 
     def _connect(self, deadline: float) -> http.client.HTTPConnection:
+        with fork_pause.lock:
+            import encodings.idna  # noqa: F401 - as each look-up of a host's name does
         timeout = min(self._connect_timeout_seconds, deadline - self._clock.monotonic())
         kind = http.client.HTTPSConnection if self._is_https else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=max(timeout, 0.001))
@@ -193,7 +208,41 @@ class ConnectionPool:
         place = f"{self._host}:{self._port}" if self._port else self._host
         if isinstance(error, TimeoutError):
             return UnavailableError(f"the server at {place} did not answer in time")
+        if isinstance(error, http.client.HTTPException):
+            # What it holds may be anything that the other end has sent.
+            said = repr(error)[:_SAID_CHARACTERS_MAX]
+            return UnavailableError(f"the server at {place} gave no answer of HTTP: {said}")
         return UnavailableError(f"the server at {place} cannot be reached: {error or repr(error)}")
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is in time as a whole, however slowly its bytes drip in."""
+
+    def __init__(
+        self, limit: Callable[[], None], sock: socket.socket, *, method: str | None = None
+    ) -> None:
+        super().__init__(sock, method=method)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimedReads(limit, sock))
+
+
+class _TimedReads(io.RawIOBase):
+    """What a socket receives; ``limit`` is called before each read, and may raise TimeoutError."""
+
+    def __init__(self, limit: Callable[[], None], sock: socket.socket) -> None:
+        self._limit = limit
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._limit()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 _live_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()

@@ -16,6 +16,7 @@ from eventmill.base.clock import Clock
 from eventmill.base.errors import (
     AccessError,
     BatchError,
+    CorruptStoreError,
     EventmillError,
     PermanentError,
     TableNotFoundError,
@@ -32,11 +33,15 @@ from eventmill.schema.problem import EventProblem
 from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import QuarantiningSink, Sink
+from eventmill.wire.sink import NotJudgedError, QuarantiningSink, Sink
 from eventmill.wire.split import cut
 from eventmill.wire.verdict import Verdict
 
 _T = TypeVar("_T")
+
+FOR_PEOPLE = (TableNotFoundError, AccessError, CorruptStoreError, NotJudgedError)
+"""Errors that say nothing of the events, and for which a delivery waits until somebody has done
+something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,9 @@ class Delivery:
             clock: measures attempts.
             table: of all events.
             request_timeout_seconds: for one attempt at one batch.
-            waits_for_people: whether events wait while the table does not exist or the key is
-                not allowed, which somebody can mend; else they are undelivered.
+            waits_for_people: whether events wait while the table does not exist, the key is not
+                allowed or the store is damaged, which somebody can mend; else they are
+                undelivered.
         """
         self._sink = sink
         self._encoder = encoder
@@ -174,7 +180,21 @@ class Delivery:
                 for insert_id, event in zip(ids, events, strict=True)
             )
         else:
+            self._note(verdict, batch, outcome, pause)
+
+    def _note(self, verdict: Verdict, batch: Batch, outcome: Outcome, pause: Pause) -> None:
+        """Take a verdict; what it rejects and the sink does not keep is undelivered."""
+        rejected = verdict.rejected
+        if not rejected or self._until_told(lambda: self._sink.features.quarantines, pause):
             outcome.verdicts.append(verdict)
+            return
+        outcome.verdicts.append(Verdict(verdict.count - len(rejected), verdict.duplicate_indexes))
+        outcome.error = PermanentError(f"an event does not fit: {rejected[0].message}")
+        ids, events = batch.insert_ids, batch.events
+        outcome.undelivered.extend(
+            UndeliveredEvent(ids[place].decode(), events[place], False, batch.fingerprint)
+            for place in (each.index for each in rejected)
+        )
 
     def _attempt(self, batch: Batch) -> Verdict:
         began = self._clock.monotonic()
@@ -233,11 +253,16 @@ class Delivery:
         self, refused: Sequence[QuarantinedEvent], outcome: Outcome, pause: Pause
     ) -> None:
         sink = self._sink
+        error = PermanentError(f"an event does not fit: {refused[0].message}")
         if isinstance(sink, QuarantiningSink):
-            self._until_told(lambda: sink.quarantine(refused), pause)
-            outcome.refused_count += len(refused)
-            return
-        outcome.error = PermanentError(f"an event does not fit: {refused[0].message}")
+            try:
+                self._until_told(lambda: sink.quarantine(refused), pause)
+            except PermanentError as refusal:  # of these events; their neighbours go on
+                error = refusal
+            else:
+                outcome.refused_count += len(refused)
+                return
+        outcome.error = error
         outcome.undelivered.extend(
             UndeliveredEvent(event.insert_id, event.payload, True) for event in refused
         )
@@ -256,8 +281,8 @@ class Delivery:
         while True:
             try:
                 return call()
-            except (TableNotFoundError, AccessError) as error:
-                if not self._waits_for_people:
+            except FOR_PEOPLE as error:
+                if not self._waits_for_people and not isinstance(error, NotJudgedError):
                     raise
                 told = UnavailableError(str(error))
                 told.__cause__ = error

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import AccessError, TableNotFoundError, UsageError
-from eventmill.client.delivery import Delivery, Outcome
+from eventmill.base.errors import UsageError
+from eventmill.client.delivery import FOR_PEOPLE, Delivery, Outcome
 from eventmill.client.encode import EventEncoder
 from eventmill.client.retry import Retry
 from eventmill.client.spool.dead import dead_letters_in
@@ -27,8 +27,6 @@ BATCH_BYTES = 1 << 20
 REQUEST_TIMEOUT_SECONDS = 30.0
 RETRY_CAP_SECONDS = 5.0
 """Shorter than a batch uploader's: somebody is watching."""
-_FOR_PEOPLE = (TableNotFoundError, AccessError)
-"""Errors for which a delivery waits until somebody has done something."""
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -144,7 +142,7 @@ class Drain:
     def _waits_for_somebody(self) -> bool:
         """Return whether more attempts are of no use before somebody has mended something."""
         error = self._delivery.last_error
-        return error is not None and isinstance(error.__cause__, _FOR_PEOPLE)
+        return error is not None and isinstance(error.__cause__, FOR_PEOPLE)
 
     def _settle(self, taken: Taken, outcome: Outcome) -> None:
         for verdict in outcome.verdicts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from google.protobuf.message import EncodeError, Message
 
 from eventmill.base.errors import UsageError
+from eventmill.client.spool.forking import fork_pause
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.problem import EventProblem, Reason
 from eventmill.schema.table import Table, TableId
@@ -103,7 +104,8 @@ class EventEncoder:
             EventProblem: the dict does not fit the table.
         """
         if self._rows is None:
-            from eventmill.schema.rows import RowEncoder  # who sends messages needs none
+            with fork_pause.lock:
+                from eventmill.schema.rows import RowEncoder  # who sends messages needs none
 
             if self._table is None:
                 raise UsageError(f"the schema of {self._table_id} is not known yet")

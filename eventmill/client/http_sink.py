@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
-from eventmill.base.errors import UnavailableError, UsageError
+from eventmill.base.errors import BatchError, SchemaError, UnavailableError, UsageError
 from eventmill.client.compression import zstd_compressor
 from eventmill.client.connection import Answer, ConnectionPool
+from eventmill.client.spool.forking import fork_pause
 from eventmill.schema.table import TableId
 from eventmill.wire.api_token import TOKEN_PREFIX, token_fault
 from eventmill.wire.batch import Batch
-from eventmill.wire.error_code import error_of
+from eventmill.wire.error_code import PROBLEM_TYPE_PREFIX, error_of
 from eventmill.wire.media import BATCH_CONTENT_TYPE, SCHEMA_HEADER
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.quarantined_json import quarantined_to_json
-from eventmill.wire.sink import Features
+from eventmill.wire.sink import Features, NotJudgedError
 from eventmill.wire.verdict import Verdict
 from eventmill.wire.verdict_json import verdict_from_json
 
@@ -32,6 +34,16 @@ CLIENT_NAME = "eventmill-python"
 
 _QUARANTINE_BYTES_MAX = 8_000_000
 """Bytes of payloads in one report; base64 and the words around them stay under the limit."""
+_STATUSES_OF_A_BODY = (400, 415, 422)
+"""By which something in between may say of one request's body that it does not let it pass."""
+
+
+class ForeignAnswerError(NotJudgedError):
+    """Something has answered that is not Eventmill."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class HttpSink:
@@ -113,15 +125,20 @@ class HttpSink:
 
         Raises:
             UnavailableError: the server cannot be asked now.
+            NotJudgedError: it does not say, and so is none.
         """
         if self._features is None:
-            told = self._json("GET", "/healthz")["features"]
-            self._features = Features(
-                durable=bool(told["durable"]),
-                dedup_window_seconds=float(told["dedup_window_seconds"]),
-                quarantines=bool(told["quarantines"]),
-                keeps_unknown_fields=bool(told.get("keeps_unknown_fields")),
-            )
+            document = self._json("GET", "/healthz")
+            try:
+                told = document["features"]
+                self._features = Features(
+                    durable=bool(told["durable"]),
+                    dedup_window_seconds=float(told["dedup_window_seconds"]),
+                    quarantines=bool(told["quarantines"]),
+                    keeps_unknown_fields=bool(told.get("keeps_unknown_fields")),
+                )
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise self._no_server(f"says nothing of its features: {error!r}") from error
         return self._features
 
     def put(self, batch: Batch, *, timeout_seconds: float | None = None) -> Verdict:
@@ -131,13 +148,18 @@ class HttpSink:
         if self._compress is not None:
             body = self._compress(body)
             headers["Content-Encoding"] = "zstd"
-        answer = self._send(
-            "POST",
-            f"{table_path(batch.table)}/events",
-            body,
-            headers,
-            timeout_seconds=timeout_seconds,
-        )
+        try:
+            answer = self._send(
+                "POST",
+                f"{table_path(batch.table)}/events",
+                body,
+                headers,
+                timeout_seconds=timeout_seconds,
+            )
+        except ForeignAnswerError as error:
+            if error.status in _STATUSES_OF_A_BODY:
+                raise BatchError(str(error)) from error
+            raise
         try:
             verdict = verdict_from_json(json.loads(answer.body))
         except ValueError as error:
@@ -150,9 +172,14 @@ class HttpSink:
 
     def describe(self, table: TableId) -> Table:
         """Return the live definition of ``table`` (see ``wire.sink.Catalog.describe``)."""
-        from eventmill.schema.document import table_from_json  # only who asks for it pays for it
+        with fork_pause.lock:
+            from eventmill.schema.document import table_from_json  # only who asks for it pays
 
-        return table_from_json(self._json("GET", table_path(table)))
+        document = self._json("GET", table_path(table))
+        try:
+            return table_from_json(document)
+        except (SchemaError, UsageError) as error:
+            raise self._no_server(f"gave an answer that is no table: {error}") from error
 
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
         """Keep events that could not be made part of a batch (see ``Store.quarantine``)."""
@@ -167,8 +194,14 @@ class HttpSink:
         if part:
             self._json("POST", "/api/v1/quarantine", part)
 
+    def limited_to(self, timeout_seconds: float) -> HttpSink:
+        """Return this sink with another time limit (see ``wire.sink.RemoteSink``)."""
+        limited = copy.copy(self)  # with the same connections
+        limited._timeout_seconds = timeout_seconds  # noqa: SLF001 - of this very class
+        return limited
+
     def close(self) -> None:
-        """Close the connections; a later call on this sink raises UsageError."""
+        """Close the connections; a later call on this sink raises NotJudgedError."""
         self._is_closed = True
         self._pool.close()
 
@@ -208,7 +241,7 @@ class HttpSink:
     ) -> Answer:
         """Send one request; return its answer when it is a success, raise its error if not."""
         if self._is_closed:
-            raise UsageError(f"this {type(self).__name__} is closed")
+            raise NotJudgedError(f"this {type(self).__name__} is closed")
         answer = self._pool.send(
             method,
             path,
@@ -231,7 +264,15 @@ class HttpSink:
                 kind = ""  # a broken document says no more than the status
         pause = answer.headers.get("retry-after", "")
         seconds = float(pause) if pause.isascii() and pause.isdigit() else None
-        return error_of(answer.status, kind, detail, seconds)
+        error = error_of(answer.status, kind, detail, seconds)
+        if isinstance(error, UsageError) and not kind.startswith(PROBLEM_TYPE_PREFIX):
+            return ForeignAnswerError(
+                f"{detail}, but not as an Eventmill server does", answer.status
+            )
+        return error
+
+    def _no_server(self, what: str) -> NotJudgedError:
+        return NotJudgedError(f"{self._url} {what}; is that an Eventmill server?")
 
 
 def table_path(table: TableId) -> str:

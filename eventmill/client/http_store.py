@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from eventmill.base.errors import UnavailableError
+from eventmill.base.errors import BatchTooLargeError, UnavailableError
 from eventmill.client.http_sink import HttpSink, table_path
 from eventmill.schema.document import spec_to_json, table_from_json
 from eventmill.schema.table import Table, TableId, TableSpec, TableStats
 from eventmill.wire.media import ARROW_CONTENT_TYPE
 from eventmill.wire.parameter_json import parameter_to_json
+from eventmill.wire.slot import SLOT_BYTES_MAX, SlotKey, SlotOutcome, moment_text
 
 if TYPE_CHECKING:
     from eventmill.wire.answer import QueryResult
+    from eventmill.wire.arrow_stream import Rows
 
 ROW_LIMIT_DEFAULT = 100_000
 """Rows a query returns unless told otherwise; the same as of every store."""
@@ -23,6 +25,8 @@ QUERY_SLACK_SECONDS = 5.0
 """How much longer the client waits than the query's own limit, so that it is the server, which
 can say why, that ends it."""
 _QUERY_SECONDS = 120.0
+_SLOT_SECONDS = 600.0
+"""How long replacing a slot may take; a GB of rows is on its way for a while."""
 
 
 class HttpStore(HttpSink):
@@ -57,6 +61,36 @@ class HttpStore(HttpSink):
     def drop(self, table: TableId) -> None:
         """Remove a table with its rows; TableNotFoundError when there is none."""
         self._send("DELETE", table_path(table), repeatable=False)
+
+    def replace_slot(
+        self, table: TableId, slot: SlotKey, rows: Rows, *, generation: int
+    ) -> SlotOutcome:
+        """Put ``rows`` in the place of whatever the slot had (see ``SlotStore``). Needs pyarrow.
+
+        Raises:
+            BatchTooLargeError: the rows have more than 1,000,000,000 bytes.
+        """
+        from eventmill.wire.arrow_stream import encode_rows_stream
+
+        body = encode_rows_stream(rows)
+        if len(body) > SLOT_BYTES_MAX:
+            raise BatchTooLargeError(
+                f"the rows of {slot} have {len(body):,} bytes; the limit is {SLOT_BYTES_MAX:,}:"
+                " make the workflow's slots shorter"
+            )
+        start, end = moment_text(slot.start_seconds), moment_text(slot.end_seconds)
+        answer = self._send(
+            "PUT",
+            f"{table_path(table)}/slots/{slot.workflow}/{start}/{end}?generation={generation}",
+            body,
+            {"Content-Type": ARROW_CONTENT_TYPE, "Accept": "application/json"},
+            timeout_seconds=_SLOT_SECONDS,
+        )
+        try:
+            told = json.loads(answer.body)
+            return SlotOutcome(int(told["rows"]), int(told["replaced_rows"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(f"{self._url} gave an answer that is none: {error}") from error
 
     def query(
         self,

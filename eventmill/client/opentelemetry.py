@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from eventmill.base.errors import UsageError
 from eventmill.base.metrics import BUCKETS_SECONDS, CATALOGUE, Description, Kind, Metric
+from eventmill.base.renewed_lock import RenewedLock
 from eventmill.client import live
 from eventmill.client.delivery import attempt_observers
 from eventmill.client.measures import MEASURES
@@ -25,7 +25,7 @@ _UNITS = {
 }
 """By the catalogue's unit: the one of UCUM, which OpenTelemetry writes."""
 
-_guard = threading.Lock()
+_guard = RenewedLock()
 _observed: list[Meter | None] = []
 
 
@@ -49,7 +49,7 @@ def observe_with_opentelemetry(meter: Meter | None = None) -> None:
         raise UsageError(
             "OpenTelemetry is not installed: install opentelemetry-api, or use prometheus_text"
         ) from error
-    with _guard:
+    with _guard.lock:
         if any(known is meter for known in _observed):
             return
         _observed.append(meter)

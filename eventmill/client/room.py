@@ -25,7 +25,7 @@ _WORDS = {
     "oldest": "the spool is full; the oldest waiting events were dropped",
     "newest": "the spool is full; new events are dropped",
     "timeout": "the spool stayed full; callers were told that their events are not taken",
-    "disk": "no space is left for the spool; new events are not taken",
+    "disk": "the spool's disk is full, or fails; new events are not taken",
     "damaged": "staged events fail their checksum and cannot be sent",
 }
 
@@ -81,11 +81,13 @@ class Room:
 
         Raises:
             BackPressureError: it was not, and ``on_full`` is ``block`` or ``raise``.
+            UsageError: it was not, as the uploader is closed.
         """
         if self._when_full.on_full == "raise":
             raise NoRoomError(self, record, fingerprint, full)
         try:
             with self._spool.lock:
+                self._require_open()
                 if self._when_full.on_full == "drop_oldest":
                     is_in = self._drop_for(record, fingerprint, full)
                 elif self._when_full.on_full == "block":
@@ -109,8 +111,7 @@ class Room:
             UsageError: it was not, as the uploader is closed.
         """
         with self._spool.lock:
-            if self._sending.is_closed:
-                raise UsageError("this BatchUploader is closed")
+            self._require_open()
             try:
                 self._spool.append(refused.record, refused.fingerprint)
             except SpoolFullError as error:
@@ -142,6 +143,11 @@ class Room:
             if self._when_full.on_drop is not None:
                 call_back("on_drop", self._when_full.on_drop, reason, number)
 
+    def _require_open(self) -> None:
+        """Refuse what comes after ``close``, which may have counted already what is left."""
+        if self._sending.is_closed:
+            raise UsageError("this BatchUploader is closed")
+
     def _drop_for(self, record: bytes, fingerprint: str, full: SpoolFullError) -> bool:
         while self._spool.drop_oldest():
             try:
@@ -161,8 +167,7 @@ class Room:
         while True:
             # Looked at before each wait: what happened before this thread had the lock, nobody
             # tells it any more.
-            if self._sending.is_closed:
-                raise UsageError("this BatchUploader is closed")
+            self._require_open()
             try:
                 self._spool.append(record, fingerprint)
             except SpoolFullError as error:

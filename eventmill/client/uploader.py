@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -23,11 +24,13 @@ from eventmill.schema.table import TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import QuarantiningSink, Sink
+from eventmill.wire.sink import Catalog, QuarantiningSink, RemoteSink, Sink
 from eventmill.wire.split import cut
 from eventmill.wire.verdict import Rejection, Verdict, join_verdicts
 
 TIMEOUT_SECONDS = 30.0
+
+_S = TypeVar("_S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,13 @@ class Uploader:
         return prepared
 
     def _learn(self, deadline: float) -> None:
-        self._retry.learn(self._encoder, self._sink, self.table, self._wait_until(deadline))
+        sink = self._sink
+        if isinstance(sink, Catalog):
+            table = self._retry.until_told(
+                lambda: self._within(sink, deadline).describe(self.table),
+                self._wait_until(deadline),
+            )
+            self._encoder.learn(table)
 
     def _prepare(self, events: Sequence[Event], ids: list[bytes]) -> _Prepared:
         prepared = _Prepared(ids)
@@ -226,7 +235,10 @@ class Uploader:
     def _quarantine(self, refused: Sequence[QuarantinedEvent], deadline: float) -> None:
         sink = self._sink
         if refused and isinstance(sink, QuarantiningSink):
-            self._retry.until_told(lambda: sink.quarantine(refused), self._wait_until(deadline))
+            self._retry.until_told(
+                lambda: self._within(sink, deadline).quarantine(refused),
+                self._wait_until(deadline),
+            )
 
     def _batches(self, prepared: _Prepared) -> Iterable[Batch]:
         ids = [prepared.insert_ids[index] for index in prepared.indexes]
@@ -248,6 +260,12 @@ class Uploader:
             return self._sink.put(batch, timeout_seconds=remaining)
 
         return self._retry.until_told(attempt, self._wait_until(deadline))
+
+    def _within(self, sink: _S, deadline: float) -> _S:
+        """Return ``sink`` so that a call which has no limit of its own ends at ``deadline``."""
+        if not isinstance(sink, RemoteSink):
+            return sink
+        return cast(_S, sink.limited_to(max(deadline - self._clock.monotonic(), 0.001)))
 
     def _wait_until(self, deadline: float) -> Callable[[float, TransientError], bool]:
         """Return what pauses between attempts, and gives up where none is left before

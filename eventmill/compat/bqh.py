@@ -14,7 +14,6 @@ and not of some batch, a bad row does not stop its neighbours, and no table is l
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias, cast
 from google.protobuf.message import Message
 
 from eventmill.base.errors import EventmillError, PermanentError, UsageError
+from eventmill.base.renewed_lock import RenewedLock
 from eventmill.client.encode import Event, EventEncoder, as_insert_id
 from eventmill.client.uploader import TIMEOUT_SECONDS, PutProgress, Uploader, progress_of
 from eventmill.compat import google_rows
@@ -208,7 +208,7 @@ def _put(
 ) -> Verdict:
     """Put all events, batch by batch; an error says how far the whole call came."""
     key = (table, type(events[0]))
-    with _lock:
+    with _guard.lock:
         encoder = _known_of(sink).setdefault(key, EventEncoder(table))
     uploader = Uploader(sink, table, timeout_seconds=timeout_seconds, encoder=encoder)
     verdicts: list[Verdict] = []
@@ -219,7 +219,7 @@ def _put(
         except EventmillError as error:
             if isinstance(error, PermanentError):
                 # What is known of the table may be out of date: the next call asks again.
-                with _lock:
+                with _guard.lock:
                     _known_of(sink).pop(key, None)
             progress = progress_of(error)
             if progress is not None:
@@ -233,7 +233,7 @@ def _put(
 # lives, for each type of events by itself, as an encoder takes one version of a message type.
 _Known: TypeAlias = dict[tuple[TableId, type], EventEncoder]
 _known: weakref.WeakKeyDictionary[Sink, _Known] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_guard = RenewedLock()
 
 
 def _known_of(sink: Sink) -> _Known:

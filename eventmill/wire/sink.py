@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from eventmill.base.errors import EventmillError
+from eventmill.base.errors import EventmillError, UsageError
 from eventmill.schema.table import Table, TableId
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
@@ -32,6 +32,13 @@ class Features:
     keeps_unknown_fields: bool = False
     """An event with fields that its table lacks is accepted and kept whole, and they appear once
     the table has them; without this, such an event is rejected."""
+
+
+class NotJudgedError(UsageError):
+    """Nobody has judged the batch: the sink is closed, or at its address answers something else.
+
+    It says nothing of the events, so whoever can keep them does until somebody has mended that.
+    """
 
 
 class Sink(Protocol):
@@ -55,11 +62,22 @@ class Sink(Protocol):
         Raises:
             TransientError: any of the events may have been stored; put the batch again.
             PermanentError: nothing was stored; the same batch would fail again.
+            NotJudgedError: it would fail again until something else is mended than the batch.
         """
         ...
 
     def close(self) -> None:
         """Give back what the sink holds; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class RemoteSink(Protocol):
+    """A sink at the other end of a network, each of whose calls has a time limit."""
+
+    def limited_to(self, timeout_seconds: float) -> Sink:
+        """Return this sink with another limit for the calls that are given none, such as
+        ``describe``; it lives as long as this one does, and need not be closed."""
         ...
 
 

@@ -54,6 +54,9 @@ def verdict_from_json(document: Mapping[str, Any]) -> Verdict:
         accepted = document["accepted"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a verdict: {error!r}") from error
+    places = [*indexes, *(rejection.index for rejection in rejected)]
+    if len(set(places)) != len(places) or not all(0 <= at < verdict.count for at in places):
+        raise ValueError(f"not a verdict of {verdict.count} events: it names {sorted(places)[-9:]}")
     if verdict.accepted != accepted:
         raise ValueError(f"not a verdict: {accepted} accepted where {verdict.accepted} are left")
     return verdict

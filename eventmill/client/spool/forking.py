@@ -1,8 +1,11 @@
-"""Forks wait until each lock that was opened is noted where a child finds it.
+"""Forks wait for what must be whole in a child: locks that are being noted, modules on their way.
 
 A lock (``flock``) lasts until the last process that inherited it has closed it. A child that was
 forked between the opening of a lock and the note of who has it would keep the events of its dead
 parent from everybody, for as long as it lives.
+
+A child that was forked while a thread imports a module has half of it, or a lock of that import
+which nobody gives back, for as long as it lives: it would never send.
 """
 
 from __future__ import annotations

@@ -118,6 +118,11 @@ class OwnerFolder:
             os.close(lock)
             raise
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether somebody has deleted the folder under its owner."""
+        return not os.fstat(self._lock).st_nlink and not os.path.exists(self.path)
+
     def add_segment(self, number: int) -> FileSegment:
         """Make an empty segment; OSError when there is no room for it."""
         return FileSegment(self._segment(number), number, self._salt, create=True)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from eventmill.client.spool.owner import OwnerFolder
-from eventmill.client.spool.segment import Segment
+from eventmill.client.spool.record import HEADER, encode_record
+from eventmill.client.spool.segment import MemorySegment, Segment
+
+FORMAT = 1
+"""Version of the folder's format, in each header."""
 
 
 class SpoolFullError(Exception):
@@ -77,3 +84,23 @@ class Taken:
     part: Part
     begin: int
     end: int
+
+
+def begin_part(
+    owner: Owner, number: int, salt: int, fingerprint: str, about: Mapping[str, str], now: float
+) -> Part:
+    """Return a new part of ``owner``, which does not list it yet; only its header is in it.
+
+    Raises:
+        OSError: there is no room for it; FileNotFoundError: the owner's folder is gone.
+    """
+    folder = owner.folder
+    segment: Segment = folder.add_segment(number) if folder else MemorySegment(number, salt)
+    header = json.dumps({"format": FORMAT, "fingerprint": fingerprint, **about}).encode()
+    try:
+        segment.append(encode_record(HEADER, b"", header, now, salt=salt))
+    except OSError:
+        with suppress(OSError):
+            segment.remove()
+        raise
+    return Part(owner, segment, fingerprint, segment.size, segment.size)

@@ -94,6 +94,9 @@ def default_spool_dir(sink: Sink) -> str | None:
 
     Events wait for one address and no other: two programs, or one with two servers, do not send
     each other's.
+
+    Raises:
+        UsageError: as ``default_spool_root``.
     """
     address = getattr(sink, "address", None)
     if not isinstance(address, str) or os.name == "nt":
@@ -103,10 +106,21 @@ def default_spool_dir(sink: Sink) -> str | None:
 
 
 def default_spool_root() -> str:
-    """Return the folder below which the spools of all this user's programs are."""
+    """Return the folder below which the spools of all this user's programs are.
+
+    Raises:
+        UsageError: no folder is named, and the user has no home.
+    """
     given = environment().get("EVENTMILL_SPOOL_DIR")
+    if given:
+        return given
     state = environment().get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return given or os.path.join(state, "eventmill", "spool")
+    if state.startswith("~"):  # as it is told of a user whom the system does not know
+        raise UsageError(
+            "there is no place for a spool, as this user has no home: give a spool_dir, set"
+            " EVENTMILL_SPOOL_DIR, or take durability='memory'"
+        )
+    return os.path.join(state, "eventmill", "spool")
 
 
 def _plain(text: str) -> str:

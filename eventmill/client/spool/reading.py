@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from contextlib import suppress
 
+from eventmill.client.spool.dead import keep_damaged
 from eventmill.client.spool.part import Part
 from eventmill.client.spool.record import BODY_BYTES_MAX, HEAD_BYTES, Records, decode_records
 from eventmill.client.spool.segment import Segment
+
+_logger = logging.getLogger("eventmill.client")
 
 _SLACK_BYTES = 4096
 _HEADER_BYTES_MAX = 65_536
@@ -39,6 +44,17 @@ def unsettled_in(part: Part) -> Iterator[Records]:
         if not records.end:
             break
         at += records.end
+
+
+def set_aside(part: Part, begin: int, size: int) -> None:
+    """Copy bytes of ``part`` that are no record beside its owner's folder, where it has one."""
+    content = part.segment.read(begin, size)
+    folder = part.owner.folder
+    kept = "" if folder is None else f" and are kept beside {folder.path}, in .damaged"
+    _logger.error("%d bytes of staged events fail their checksum%s", size, kept)
+    if folder is not None:
+        with suppress(OSError):
+            keep_damaged(folder.path, f"{part.segment.number}-{begin}", content)
 
 
 def fingerprint_in(segment: Segment) -> str:

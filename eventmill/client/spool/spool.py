@@ -7,7 +7,6 @@ that were read follow each other without a gap, so *acked* is: every region up t
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import threading
 from collections import Counter
@@ -16,19 +15,15 @@ from contextlib import suppress
 from eventmill.base.clock import Clock
 from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.client.spool.adopting import opened
-from eventmill.client.spool.dead import keep_damaged
 from eventmill.client.spool.forking import fork_pause
 from eventmill.client.spool.owner import OwnerFolder, orphans, remove_unfinished
-from eventmill.client.spool.part import Owner, Part, SpoolFullError, Taken
+from eventmill.client.spool.part import Owner, Part, SpoolFullError, Taken, begin_part
 from eventmill.client.spool.place import SpoolPlace
-from eventmill.client.spool.reading import read_records, unsettled_in
-from eventmill.client.spool.record import HEADER, Records, encode_record
-from eventmill.client.spool.segment import MemorySegment, Segment, salt_of
+from eventmill.client.spool.reading import read_records, set_aside, unsettled_in
+from eventmill.client.spool.record import Records
+from eventmill.client.spool.segment import salt_of
 
 _logger = logging.getLogger("eventmill.client")
-
-FORMAT = 1
-"""Version of the folder's format, in each header."""
 
 
 class Spool:
@@ -152,7 +147,10 @@ class Spool:
         """Take over what processes that ended have left; return how many bytes."""
         if self._folder is None:
             return 0
-        own = self._own.folder.path if self._own and self._own.folder else ""
+        with self.lock:
+            if self._own and self._own.folder and self._own.folder.is_deleted:
+                self._leave_deleted()
+            own = self._own.folder.path if self._own and self._own.folder else ""
         held = {owner.folder.path for owner in self._adopted if owner.folder}
         size = 0
         remove_unfinished(self._folder, self._clock.now())
@@ -233,14 +231,14 @@ class Spool:
                 times.append(records.staged_at)
         return min(times, default=None)
 
-    def left(self) -> list[tuple[bytes, bytes, bool]]:
-        """Return (insert ID, payload, is row) of own events that are not settled."""
-        found = []
+    def left(self) -> list[tuple[bytes, bytes, bool, str]]:
+        """Return (insert ID, payload, is row, fingerprint) of own events that are not settled."""
+        found: list[tuple[bytes, bytes, bool, str]] = []
         with self.lock:
             parts = list(self._own.parts) if self._own else []
         for part in parts:
             for records in unsettled_in(part):
-                found.extend(records.events())
+                found.extend((*event, part.fingerprint) for event in records.events())
         return found
 
     # -- stable storage ---------------------------------------------------------------------
@@ -342,6 +340,22 @@ class Spool:
 
     def _roll(self, fingerprint: str) -> Part:
         """Begin a new segment; OSError when there is no room for it."""
+        try:
+            part = self._begin_part(fingerprint)
+        except FileNotFoundError:
+            self._leave_deleted()
+            part = self._begin_part(fingerprint)
+        part.owner.parts.append(part)
+        old, self._active = self._active, part
+        self._names_made += 1
+        self.bytes += part.segment.size
+        self.unstaged_bytes += part.segment.size
+        if old is not None:
+            self._unsynced.add(old)
+            self._advance(old)
+        return part
+
+    def _begin_part(self, fingerprint: str) -> Part:
         own = self._own
         if own is None:
             own = Owner(None)
@@ -350,27 +364,25 @@ class Spool:
                 self._own = own
         number = self._next_number
         self._next_number += 1  # whatever happens now, another attempt has another file
-        segment: Segment = (
-            own.folder.add_segment(number) if own.folder else MemorySegment(number, self.salt)
-        )
-        about = json.dumps({"format": FORMAT, "fingerprint": fingerprint, **self._about})
-        header = encode_record(HEADER, b"", about.encode(), self._clock.now(), salt=self.salt)
-        try:
-            segment.append(header)
-        except OSError:
-            with suppress(OSError):
-                segment.remove()
-            raise
-        part = Part(own, segment, fingerprint, segment.size, segment.size)
-        own.parts.append(part)
-        old, self._active = self._active, part
-        self._names_made += 1
-        self.bytes += segment.size
-        self.unstaged_bytes += segment.size
-        if old is not None:
-            self._unsynced.add(old)
-            self._advance(old)
-        return part
+        now = self._clock.now()
+        return begin_part(own, number, self.salt, fingerprint, self._about, now)
+
+    def _leave_deleted(self) -> None:
+        """Have the next event begin another folder: somebody has deleted the own one.
+
+        What was staged is sent from the open files. The caller holds the lock.
+        """
+        gone = self._own
+        if gone is None or gone.folder is None:
+            return
+        said = "somebody has deleted %s: its events are sent as long as this process lives"
+        _logger.error(said, gone.folder.path)
+        gone.folder.release()
+        gone.folder = self._own = self._active = None
+        if gone.parts:
+            self._adopted.append(gone)
+        for part in list(gone.parts):
+            self._advance(part)
 
     def _take_over(self, folder: OwnerFolder) -> int:
         owner = opened(folder, is_synced=self._is_synced)
@@ -481,17 +493,8 @@ class Spool:
     def _keep_damaged(self, part: Part, begin: int, records: Records) -> None:
         """Copy stretches that are no record aside, before their segment goes."""
         for start, stop in records.damaged:
-            content = part.segment.read(begin + start, stop - start)
-            _logger.error(
-                "%d bytes of staged events fail their checksum%s", len(content),
-                f" and are kept in {self._folder}/.damaged" if self._folder else "",
-            )  # fmt: skip
+            set_aside(part, begin + start, stop - start)
             if not part.is_own and begin + start:  # what begins at 0 is the header
                 with self.lock:
                     self.adopted_count += 1
                     self.dropped["damaged"] += 1
-            if part.owner.folder is not None:
-                with suppress(OSError):
-                    keep_damaged(
-                        part.owner.folder.path, f"{part.segment.number}-{begin + start}", content
-                    )

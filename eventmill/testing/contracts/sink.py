@@ -117,6 +117,14 @@ class SinkContract:
         assert sink.put(build_batch("a")).accepted == 1
         assert self.stored(store) == ["a"]
 
+    def test_an_event_rejected_before_makes_no_duplicate_of_its_neighbour(
+        self, sink: Sink, store: Store
+    ) -> None:
+        sink.put(build_batch("x", events=[b"\xff"]))
+        again = sink.put(build_batch("new", "x", events=[build("new"), b"\xff"]))
+        assert (again.accepted, again.duplicates, len(again.rejected)) == (1, 0, 1)
+        assert self.stored(store) == ["new"]
+
     def test_one_insert_id_in_two_tables_is_two_events(self, sink: Sink, store: Store) -> None:
         other = TableId(BUILDS.project, BUILDS.dataset, "others")
         store.apply(build_spec(other))

@@ -426,6 +426,42 @@ def test_arguments_that_make_no_sense_are_a_usage_error(sink, options):
         BatchUploader(sink, "contract.builds", **options)
 
 
+def test_a_user_without_a_home_is_told_where_a_spool_could_be(sink, monkeypatch):
+    def nobody(user):
+        raise KeyError(user)
+
+    sink.address = "http://127.0.0.1:1"
+    for name in ("HOME", "XDG_STATE_HOME", "EVENTMILL_SPOOL_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(UsageError, match="EVENTMILL_SPOOL_DIR"):
+        BatchUploader(sink, BUILDS)
+    assert BatchUploader(sink, BUILDS, durability="memory").close() == 0
+    monkeypatch.setenv("EVENTMILL_SPOOL_DIR", "/spools")
+    assert BatchUploader(sink, BUILDS).spool_folder.startswith("/spools/")
+
+
+@pytest.mark.parametrize("on_full", ["drop_oldest", "drop_newest", "block"])
+def test_no_event_is_taken_between_the_count_of_what_is_left_and_the_end(
+    uploader_of, sink, monkeypatch, on_full
+):
+    sink.describe_error = UnavailableError("down")
+    events = uploader_of(on_full=on_full, spool_bytes_max=2_000_000)
+    while events.stats().staged_bytes < 1_950_000:
+        events.stage(Build(name="x" * 50_000))
+    room, closings = events._room.take_in, []
+
+    def take_in(*refused):
+        closings.append(events.begin_close())  # by another thread
+        return room(*refused)
+
+    monkeypatch.setattr(events._room, "take_in", take_in)
+    with pytest.raises(UsageError, match="closed"):
+        events.stage(Build(name="x" * 100_000))
+    staged = events.stats().staged
+    assert closings[0].end(0.0) == staged
+
+
 def test_a_cause_is_logged_once_a_minute_with_how_often_it_was_held_back(caplog):
     clock = FakeClock()
     log = RareLog(clock)

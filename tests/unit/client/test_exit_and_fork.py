@@ -1,10 +1,18 @@
 """What a batch uploader does when its process ends or forks."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from eventmill.schema.document import table_to_json
+from eventmill.schema.table import Table
+from eventmill.testing.events import BUILDS, build_spec
+from eventmill.wire.batch import Batch
+from eventmill.wire.verdict import Verdict
+from eventmill.wire.verdict_json import verdict_to_json
 
 PREAMBLE = """
 import os, sys, threading
@@ -64,3 +72,56 @@ events.close()
     )
     program = program.replace("assert os.waitpid", "events._lock.release()\nassert os.waitpid")
     assert output_of(program) == ["child", "-", "parent"]
+
+
+FORKING = """
+import os, sys, threading, time
+import eventmill
+
+url, spool_dir, late = sys.argv[1:]
+
+class Slow:
+    "Holds up the import of one module in the thread that sends."
+    def __init__(self):
+        self.begun = threading.Event()
+
+    def find_spec(self, name, path, target=None):
+        if name == late and threading.current_thread() is not threading.main_thread():
+            self.begun.set()
+            time.sleep(0.3)
+
+slow = Slow()
+sys.meta_path.insert(0, slow)
+events = eventmill.BatchUploader(eventmill.connect(url), "contract.builds", spool_dir=spool_dir)
+events.stage({"name": "parent"})
+assert slow.begun.wait(10), "is imported earlier"
+child = os.fork()
+if not child:
+    events.stage({"name": "child"})
+    os._exit(events.flush(5))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), events.flush(5))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize(
+    "late", ["eventmill.schema.mapping", "eventmill.schema.rows", "encodings.idna"]
+)
+def test_a_child_that_is_forked_while_a_thread_imports_sends(script, tmp_path, late):
+    def answer(request):
+        if request.command == "GET":
+            document = table_to_json(Table(build_spec(), 1, 0.0, 0.0))
+        else:
+            document = verdict_to_json(Verdict(Batch(BUILDS, "", request.body).count))
+        return (200, {}, json.dumps(document).encode())
+
+    script.answer = answer
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, script.url, str(tmp_path / "spool"), late],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0 0\n", "")

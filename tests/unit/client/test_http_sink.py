@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import pytest
 from eventmill.base.errors import (
     AccessError,
     BackPressureError,
+    BatchError,
     BatchTooLargeError,
     EventmillError,
     SchemaConflictError,
@@ -32,7 +35,7 @@ from eventmill.testing.events import BUILDS, build_batch, build_spec
 from eventmill.testing.fakes import FakeClock
 from eventmill.wire.error_code import ERROR_CODES, PROBLEM_TYPE_PREFIX, code_of
 from eventmill.wire.quarantined import QuarantinedEvent
-from eventmill.wire.sink import Features
+from eventmill.wire.sink import Features, NotJudgedError
 from eventmill.wire.verdict import Rejection, Verdict
 from eventmill.wire.verdict_json import verdict_to_json
 
@@ -111,6 +114,16 @@ def test_every_error_of_the_tree_crosses_the_hop_as_itself(script, sink):
     assert set(every_error()) - branches == crossed
 
 
+@pytest.mark.parametrize("places", [[-1], [2], [0, 0], [0, 5]])
+def test_a_verdict_on_events_that_are_not_in_the_batch_is_no_ack(script, sink, places):
+    refused = tuple(Rejection(place, "x", Reason.WRONG_TYPE, "a", "no") for place in places)
+    for verdict in (Verdict(2, tuple(places)), Verdict(2, (), refused)):
+        body = json.dumps(verdict_to_json(verdict)).encode()
+        script.answer = lambda _, body=body: (200, {}, body)
+        with pytest.raises(UnavailableError):
+            sink.put(build_batch("a", "b"))
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -124,8 +137,11 @@ def test_every_error_of_the_tree_crosses_the_hop_as_itself(script, sink):
         (425, UnavailableError),
         (401, AccessError),
         (403, AccessError),
-        (404, UsageError),
-        (302, UsageError),
+        (404, NotJudgedError),
+        (405, NotJudgedError),
+        (302, NotJudgedError),
+        (400, BatchError),
+        (422, BatchError),
     ],
 )
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/html"}, PROBLEM])
@@ -291,8 +307,67 @@ def test_a_key_cannot_carry_another_header():
 def test_a_closed_sink_says_so(sink):
     sink.close()
     sink.close()
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(NotJudgedError, match="closed"):
         sink.put(build_batch("a"))
+
+
+@pytest.mark.parametrize("answer", [(400, {}, b"no"), (404, {}, b"no"), (200, {}, b"{}")])
+@pytest.mark.parametrize("ask", [lambda sink: sink.describe(BUILDS), lambda sink: sink.features])
+def test_what_no_eventmill_server_answers_is_told_apart_from_a_refusal(script, sink, ask, answer):
+    script.answer = lambda _: answer
+    with pytest.raises(NotJudgedError, match=script.url):
+        ask(sink)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [(b"", b"H"), (HEAD, b"X: y\r\n"), (HEAD + b"Content-Length: 999\r\n\r\n", b" ")],
+)
+def test_an_answer_that_drips_is_not_waited_for_longer_than_the_time_limit(first, drop):
+    is_over = threading.Event()
+
+    def drip(listening):
+        with listening.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(first)
+            while not is_over.wait(0.02) and time.monotonic() < begun + 5:
+                with contextlib.suppress(OSError):
+                    connection.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        begun = time.monotonic()
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        try:
+            with HttpSink(f"http://127.0.0.1:{listening.getsockname()[1]}") as sink:
+                with pytest.raises(UnavailableError, match="in time"):
+                    sink.put(build_batch("a"), timeout_seconds=0.3)
+                assert 0.3 <= time.monotonic() - begun < 3
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def test_an_answer_that_is_no_http_is_told_in_a_line_that_a_log_can_hold():
+    def answer(listening):
+        with listening.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(b"\x1b[31m\x00" + b"x" * 5_000 + b"\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        with (
+            HttpSink(f"http://127.0.0.1:{listening.getsockname()[1]}") as sink,
+            pytest.raises(UnavailableError) as raised,
+        ):
+            sink.put(build_batch("a"))
+        thread.join()
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 300
 
 
 def test_both_sides_return_as_many_rows_unless_told():

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from spool_world import WAIT, Build, Owner, refuse_opens, refusing
 from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.client.batch_uploader import BatchUploader
 from eventmill.client.spool import owner
-from eventmill.client.spool.owner import orphans
+from eventmill.client.spool.owner import is_locked, orphans
 
 
 @pytest.fixture
@@ -121,3 +122,41 @@ def test_what_close_leaves_is_counted_as_left_and_sent_by_the_next(uploader_of, 
         time.sleep(0.005)
     assert heir.flush(WAIT) == 0
     assert set(sink.rows) == {*(b"i-%d" % number for number in range(5)), b"next"}
+
+
+def refilled(uploader_of, sink):
+    """Return an uploader with six events on their way whose spool somebody has deleted."""
+    sink.gate.clear()
+    events = uploader_of(spool_bytes_max=4_000_000, on_full="drop_newest")
+    for number in range(6):
+        assert events.stage(Build(name="x" * 10_000), insert_id=f"before-{number}")
+    shutil.rmtree(os.path.dirname(events.spool_folder))
+    return events
+
+
+def test_a_spool_that_is_deleted_is_begun_anew_with_the_next_segment(uploader_of, sink, caplog):
+    events = refilled(uploader_of, sink)
+    for number in range(30):  # a segment has a megabyte
+        assert events.stage(Build(name="x" * 100_000), insert_id=f"after-{number}")
+    assert "deleted" in caplog.text
+    assert list(orphans(events.spool_folder))
+    sink.gate.set()
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 36
+    assert events.stats().dropped == {}
+    assert events.close(WAIT) == 0
+    assert os.listdir(events.spool_folder) == []
+
+
+def test_a_spool_that_is_deleted_is_begun_anew_when_adoption_finds_that(uploader_of, sink):
+    events = refilled(uploader_of, sink)
+    events._spool.adopt()
+    assert events.stage(Build(name="x"), insert_id="after")
+    (folder,) = orphans(events.spool_folder)
+    assert is_locked(folder)
+    events._spool.adopt()
+    assert list(orphans(events.spool_folder)) == [folder]
+    sink.gate.set()
+    assert events.flush(WAIT) == 0
+    assert len(sink.rows) == 7
+    assert events.stats().spooled_bytes < 1_000, "what was deleted is let go of"

@@ -1,4 +1,7 @@
+import json
 import random
+import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,9 @@ from eventmill.base.errors import (
     UnavailableError,
     UsageError,
 )
+from eventmill.client.http_sink import HttpSink
 from eventmill.client.uploader import Uploader, progress_of
+from eventmill.schema.document import table_to_json
 from eventmill.schema.problem import Reason
 from eventmill.schema.table import Table
 from eventmill.testing.events import BUILDS, build_spec, build_type
@@ -230,3 +235,22 @@ def test_a_cut_loses_nothing_keeps_order_and_limits(sizes, events_max, bytes_max
             grown = Batch.build(BUILDS, "", [ids[i] for i in more], [events[i] for i in more])
             assert grown.count > events_max or len(grown.payload) > bytes_max
         previous = part
+
+
+@pytest.mark.parametrize("silent", ["GET", "/api/v1/quarantine", "/events"])
+def test_a_server_that_says_nothing_holds_a_put_no_longer_than_its_time_limit(script, silent):
+    is_over = threading.Event()
+
+    def answer(request):
+        if silent in (request.command, request.path) or request.path.endswith(silent):
+            is_over.wait(8)
+        document = table_to_json(Table(build_spec(), 1, 0.0, 0.0))
+        return (200, {}, json.dumps(document if request.command == "GET" else {}).encode())
+
+    script.answer = answer
+    with HttpSink(script.url) as sink:
+        begun = time.monotonic()
+        with pytest.raises(UnavailableError, match="in time"):
+            Uploader(sink, BUILDS).put([{"seconds": "x"}, {"name": "a"}], timeout_seconds=0.4)
+        assert time.monotonic() - begun < 3
+        is_over.set()
