@@ -59,17 +59,18 @@ FIELDS = [
 
 @contextlib.contextmanager
 def served():
-    """Yield the address of a server in a process of its own."""
+    """Yield the two addresses of a server in a process of its own: HTTP and gRPC."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "eventmill", "serve", "--port", "0", "--data", folder]
         server = subprocess.Popen(
-            [*command, "--until-stdin-ends"],
+            [*command, "--write-api-port", "0", "--until-stdin-ends"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         try:
-            yield server.stdout.readline().removeprefix("listening on ").strip()
+            url, writing = (server.stdout.readline().strip().rpartition(" ")[2] for _ in range(2))
+            yield url, writing
         finally:
             server.stdin.close()
             server.wait(60)
@@ -143,7 +144,7 @@ def bench(quick):
     """Return the measures of this module."""
     rounds, requests = (3, 20) if quick else (7, 60)
     rows = make_rows(ROWS)
-    with served() as url:
+    with served() as (url, writing):
         google = bigquery.Client(
             project=PROJECT,
             credentials=AnonymousCredentials(),
@@ -153,29 +154,44 @@ def bench(quick):
         schema = [bigquery.SchemaField.from_api_repr(field) for field in FIELDS]
         table = google.create_table(bigquery.Table(f"{PROJECT}.bench.rows", schema=schema))
         surface = Surface(url, table)
-        place = BigQueryPlace(PROJECT, endpoint=url, write="insert_all", own_dataset="warehouse")
-        with BigQueryStore(place) as store:
-            name = TableId(PROJECT, "bench", "ours")
-            descriptor_set, message = message_from_columns(name, columns_from_json(FIELDS))
-            store.apply(spec_from_proto(name, descriptor_set, message, partitioning=None))
-            uploader = Uploader(store, str(name))
-            measures = _rounds(google, table, surface, uploader, rows, rounds, requests)
+        with contextlib.ExitStack() as opened:
+            uploaders = [
+                _uploader(opened, name, url, writing, way)
+                for name, way in (("ours", "insert_all"), ("streamed", "storage"))
+            ]
+            measures = _rounds(google, table, surface, uploaders, rows, rounds, requests)
         measures += _single(google, table, rows, 200 if quick else 1_000)
         measures.append(_question(google, 20 if quick else 100))
         google.close()
     return measures
 
 
-def _rounds(google, table, surface, uploader, rows, rounds, requests):
+def _uploader(opened, name, url, writing, way):
+    """Return an uploader into a table of its own, by one of the store's ways of writing."""
+    place = BigQueryPlace(
+        PROJECT, endpoint=url, write_endpoint=writing, write=way, own_dataset="warehouse"
+    )
+    store = opened.enter_context(BigQueryStore(place))
+    table = TableId(PROJECT, "bench", name)
+    descriptor_set, message = message_from_columns(table, columns_from_json(FIELDS))
+    store.apply(spec_from_proto(table, descriptor_set, message, partitioning=None))
+    return Uploader(store, str(table))
+
+
+def _rounds(google, table, surface, uploaders, rows, rounds, requests):
     alone, theirs, ours, their_seconds, our_seconds = [], [], [], [], []
+    streamed, streamed_seconds = [], []
 
     def by_google(part):
         assert google.insert_rows_json(table, part) == []
 
     def by_store(part):
-        assert uploader.put(part).accepted == len(part)
+        assert uploaders[0].put(part).accepted == len(part)
 
-    for warm in (by_google, by_store):
+    def by_stream(part):
+        assert uploaders[1].put(part).accepted == len(part)
+
+    for warm in (by_google, by_store, by_stream):
         rate(warm, [rows] * 3, ROWS)
     for _ in range(rounds):
         bodies = [
@@ -186,6 +202,7 @@ def _rounds(google, table, surface, uploader, rows, rounds, requests):
         for send, rates, seconds in (
             (by_google, theirs, their_seconds),
             (by_store, ours, our_seconds),
+            (by_stream, streamed, streamed_seconds),
         ):
             found, each = rate(send, [rows] * requests, ROWS)
             rates.append(found)
@@ -202,13 +219,17 @@ def _rounds(google, table, surface, uploader, rows, rounds, requests):
             taken >= 15_000,
         ),
         _of_google("insert_rows_json of Google's client, one thread", theirs),
-        pair("Eventmill's BigQuery store / Google's client", ours, theirs, "rows/s"),
-        Measure(
-            "a request of 500 rows, 99th percentile / Google's client",
-            percentile(our_seconds, 99) * 1e3,
-            "ms",
-            percentile(their_seconds, 99) * 1e3,
-            round(percentile(our_seconds, 99) / percentile(their_seconds, 99), 3),
+        pair("Eventmill's BigQuery store, insertAll / Google's client", ours, theirs, "rows/s"),
+        pair("the same, Storage Write API / Google's client", streamed, theirs, "rows/s"),
+        *(
+            Measure(
+                f"a request of 500 rows by {way}, 99th percentile / Google's client",
+                percentile(seconds, 99) * 1e3,
+                "ms",
+                percentile(their_seconds, 99) * 1e3,
+                round(percentile(seconds, 99) / percentile(their_seconds, 99), 3),
+            )
+            for way, seconds in (("insertAll", our_seconds), ("a stream", streamed_seconds))
         ),
     ]
 

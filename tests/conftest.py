@@ -10,11 +10,13 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proto_compiler import LoadedCompiler
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "test-results.ndjson"
@@ -28,6 +30,16 @@ def _no_settings_from_outside(
     for name in [name for name in os.environ if name.startswith("EVENTMILL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loaded_compiler() -> Iterator[None]:
+    """Spare every .proto of a test the start of a process (``test_compile`` has them)."""
+    compiler = LoadedCompiler()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eventmill.schema.compile._protoc", compiler.run)
+        yield
+    compiler.close()
 
 
 class Recorder:

@@ -6,12 +6,13 @@ from typing import ClassVar
 import pytest
 
 from eventmill.base.settings import ServerSettings
+from eventmill.schema.table import TableId
 from eventmill.server.bigquery_write.listener import WriteListener
 from eventmill.server.run import Server
 from eventmill.store.bigquery.place import BigQueryPlace
 from eventmill.store.bigquery.store import BigQueryStore
 from eventmill.store.memory import MemoryStore
-from eventmill.testing.contracts import StoreContract
+from eventmill.testing.contracts import SlotStoreContract, StoreContract
 
 
 @contextlib.contextmanager
@@ -46,4 +47,15 @@ class WarehouseContract(StoreContract):
     @pytest.fixture
     def store(self):
         with bigquery_store(MemoryStore(), **self.options) as store:
+            yield store
+
+
+class WarehouseSlotsContract(SlotStoreContract):
+    """The suite of a store of slots, for a BigQuery store."""
+
+    own_table = TableId("local", "warehouse", "quarantine")
+
+    @pytest.fixture
+    def store(self):
+        with bigquery_store(MemoryStore()) as store:
             yield store

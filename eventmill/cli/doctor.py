@@ -7,9 +7,10 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -107,7 +108,7 @@ def _through(store: Store, address: str) -> Iterator[Step]:
         from eventmill.store.bigquery.identity import identity_of
 
         yield _tried("identity", lambda: identity_of(store))
-    spec = _tracer_spec()
+    spec = _tracer_spec(address)
     check_id = secrets.token_hex(8)
     steps: list[tuple[str, Callable[[], str]]] = [
         ("table", lambda: _apply(store, spec)),
@@ -141,15 +142,19 @@ def _tried(name: str, work: Callable[[], str]) -> Step:
     return Step(name, outcome, round(SYSTEM_CLOCK.monotonic() - began, 3), detail)
 
 
-def _tracer_spec() -> TableSpec:
+def _tracer_spec(address: str) -> TableSpec:
+    from eventmill.address import is_bigquery
     from eventmill.schema.compile import compile_protos
     from eventmill.schema.mapping import spec_from_proto
 
     with resources.as_file(resources.files("eventmill.schema") / "protos") as folder:
         path = str(folder / "eventmill" / "tracer.proto")
         descriptor_set = compile_protos([path], [str(folder)])
+    table = TableId.parse(TRACER_TABLE)
+    if is_bigquery(address):  # a query has no other way to tell which project is meant
+        table = replace(table, project=urlsplit(address).netloc)
     return spec_from_proto(
-        TableId.parse(TRACER_TABLE),
+        table,
         descriptor_set,
         "eventmill.Tracer",
         partitioning=Partitioning(column="sent_at", expiration_seconds=_KEPT_SECONDS),

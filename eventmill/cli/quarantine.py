@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,18 +20,18 @@ from eventmill.cli.output import (
     write_result,
 )
 from eventmill.schema.problem import Reason
-from eventmill.schema.table import TableId
+from eventmill.schema.table import DEFAULT_PROJECT, TableId
 
 if TYPE_CHECKING:
     from eventmill.store.port import Store
 
 _LIST = (
     "SELECT quarantined_at, table_name AS `table`, insert_id, reason, field_path AS field, message"
-    " FROM eventmill.quarantine WHERE (@table = '' OR table_name = @table)"
+    " FROM {quarantine} WHERE (@table = '' OR table_name = @table)"
     " AND (@reason = '' OR reason = @reason) ORDER BY quarantined_at DESC, insert_id LIMIT {limit}"
 )
 _SHOW = (
-    "SELECT * FROM eventmill.quarantine WHERE STARTS_WITH(insert_id, @prefix)"
+    "SELECT * FROM {quarantine} WHERE STARTS_WITH(insert_id, @prefix)"
     " ORDER BY quarantined_at DESC LIMIT 11"
 )
 _SHOWN_MAX = 10
@@ -67,10 +68,14 @@ def list_events(
     On a terminal each has two lines, the second cut to its width; `quarantine show` shows an
     event whole.
     """
+    quarantine, project = _quarantine_of(invocation.settings.client.store)
     table = TableId.parse(name) if name else None
+    if table is not None and table.project == DEFAULT_PROJECT:
+        table = replace(table, project=project)
     params = {"table": str(table or ""), "reason": reason or ""}
     with invocation.store(writer=False) as store:
-        rows = store.query(_LIST.format(limit=limit), params, row_limit=None)
+        sql = _LIST.format(quarantine=quarantine, limit=limit)
+        rows = store.query(sql, params, row_limit=None)
         if table is not None and not len(rows):
             store.describe(table)  # a name that nothing has is an error, not an empty list
     chosen = chosen_format(form, output)
@@ -96,8 +101,9 @@ def show(invocation: Invocation, insert_id: str, form: str | None) -> None:
     The event is printed as the JSON that came in, as protobuf text where its table's message type
     can read it, and otherwise as hexadecimal bytes.
     """
+    quarantine, _ = _quarantine_of(invocation.settings.client.store)
     with invocation.store(writer=False) as store:
-        rows = list(store.query(_SHOW, {"prefix": insert_id}))
+        rows = list(store.query(_SHOW.format(quarantine=quarantine), {"prefix": insert_id}))
         if not rows:
             raise UsageError(
                 f"no rejected event has an insert ID that begins with {insert_id!r};"
@@ -166,6 +172,20 @@ def _protobuf_text(descriptor_set: bytes, message: str, payload: bytes) -> str |
     except (DecodeError, SchemaError):
         return None
     return text_format.MessageToString(event, as_utf8=True, print_unknown_fields=True)
+
+
+def _quarantine_of(address: str) -> tuple[str, str]:
+    """Return where rejected events are in SQL, and which project a bare table's name means."""
+    from eventmill.address import is_bigquery
+
+    if not is_bigquery(address):
+        return "eventmill.quarantine", DEFAULT_PROJECT
+    from eventmill.store.bigquery.place import BigQueryPlace
+    from eventmill.store.bigquery.tables import VIEW_SUFFIX
+
+    place = BigQueryPlace.parse(address)
+    # Each once, as often as it may have been written.
+    return f"{place.own_dataset}.quarantine{VIEW_SUFFIX}", place.project
 
 
 def _print_list(rows: Iterable[Mapping[str, Any]]) -> None:

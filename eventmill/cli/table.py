@@ -31,6 +31,7 @@ from eventmill.cli.output import (
 from eventmill.cli.table_code import code
 from eventmill.cli.table_copy import copy
 from eventmill.cli.table_export import export
+from eventmill.cli.table_files import files
 from eventmill.cli.table_wish import TableWish, wanted_specs, wish_options
 from eventmill.schema.table import Table, TableId, TableStats
 
@@ -54,6 +55,7 @@ def table() -> None:
 table.add_command(code)
 table.add_command(copy)
 table.add_command(export)
+table.add_command(files)
 
 
 @table.command()
@@ -148,6 +150,7 @@ def show(invocation: Invocation, name: str, form: str | None, output: str | None
             "rows": counts.rows,
             "ahead_rows": counts.ahead_rows,
             "expired_rows": counts.expired_rows,
+            "replaced_rows": counts.replaced_rows,
             "newest_event_at": None if newest is None else utc_datetime(newest),
         }
         click.echo(json_line(shown))
@@ -181,14 +184,33 @@ def list_tables(invocation: Invocation, form: str | None, output: str | None) ->
 @store_option
 @pass_invocation
 def rm(invocation: Invocation, name: str, yes: bool) -> None:
-    """Remove a table with all its rows."""
+    """Remove a table with all its rows, and the keys' grants that name exactly it."""
     table_id = TableId.parse(name)
     with invocation.store(writer=True) as store:
+        table_id = store.describe(table_id).id  # as the store names it, project included
         counts = store.stats(table_id)
         click.echo(f"{table_id} with {counts.rows:,} rows will be removed", err=True)
         _ask(yes)
+        _withdraw_grants(invocation, store, table_id)
         store.drop(table_id)
     click.echo(f"{table_id} is removed", err=True)
+
+
+def _withdraw_grants(invocation: Invocation, store: Store, table_id: TableId) -> None:
+    """End the grants on a table of a folder; a server, where one runs, does so by itself."""
+    from eventmill.client.http_store import HttpStore
+
+    address = invocation.settings.client.store
+    if not is_folder(address) or isinstance(store, HttpStore):
+        return
+    from eventmill.server.access.database import ACCESS_FILE
+    from eventmill.server.access.withdrawing import withdraw_grants_in
+    from eventmill.store.change import refuse_own
+
+    refuse_own(table_id)
+    path = os.path.join(os.path.expanduser(address), ACCESS_FILE)
+    if os.path.exists(path):
+        withdraw_grants_in(path, "folder", table_id)
 
 
 def _live(invocation: Invocation, table_id: TableId) -> Table | None:
@@ -303,6 +325,13 @@ def _list_row(store: Store, live: Table) -> dict[str, Any]:
     }
 
 
+def _gone(counts: TableStats) -> Iterator[tuple[str, str]]:
+    if counts.expired_rows:
+        yield "expired", f"{counts.expired_rows:,} rows more were removed with their partitions"
+    if counts.replaced_rows:
+        yield "replaced", f"{counts.replaced_rows:,} rows more were replaced by later runs of slots"
+
+
 def _facts(live: Table, counts: TableStats) -> Iterator[tuple[str, str]]:
     """Yield what is known of a table beside its columns, as (word, text)."""
     spec = live.spec
@@ -312,8 +341,7 @@ def _facts(live: Table, counts: TableStats) -> Iterator[tuple[str, str]]:
     if counts.ahead_rows:
         told = f"{counts.ahead_rows:,} rows have fields that the table lacks or cannot hold: kept"
         yield "ahead", f"{told}, and shown once a .proto with a place for them is applied"
-    if counts.expired_rows:
-        yield "expired", f"{counts.expired_rows:,} rows more were removed with their partitions"
+    yield from _gone(counts)
     if counts.newest_event_at is not None:
         newest = utc_datetime(counts.newest_event_at).replace(microsecond=0, tzinfo=None)
         yield "newest event", f"{newest}Z"

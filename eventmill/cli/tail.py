@@ -21,7 +21,8 @@ POLL_SECONDS = 0.5
 """Pause between two looks at the table."""
 _OVERLAP = timedelta(seconds=2)
 """How far each look reaches back: two batches may be committed in another order than the times
-they carry, and what was shown is known by its insert ID."""
+they carry, and what was shown is known by its insert ID and its time. By both, as a slot that
+is run again has rows under the same insert IDs."""
 _SEEN_MAX = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OWN = ("_ingested_at", "_insert_id")
@@ -84,7 +85,7 @@ class Feed:
         # On lines of its own: a comment in the condition must not swallow what follows.
         self._where = f"AND (\n{where}\n)" if where else ""
         self._latest = _EPOCH
-        self._seen: dict[str, None] = {}
+        self._seen: dict[tuple[str, datetime], None] = {}
 
     def newest(self, count: int) -> list[Mapping[str, Any]]:
         """Return the ``count`` newest events, and remember where the live ones begin."""
@@ -112,10 +113,10 @@ class Feed:
         return list(self._store.query(sql, {"since": since}, row_limit=None))
 
     def _is_new(self, row: Mapping[str, Any]) -> bool:
-        insert_id = row["_insert_id"]
-        if insert_id in self._seen:
+        known_by = (row["_insert_id"], row["_ingested_at"])
+        if known_by in self._seen:
             return False
-        self._seen[insert_id] = None
+        self._seen[known_by] = None
         if len(self._seen) > _SEEN_MAX:
             del self._seen[next(iter(self._seen))]
         return True

@@ -168,6 +168,8 @@ class TableStats:
     expired_rows: int = 0
     deduplicated_rows: int = 0
     """Rows that compaction removed as duplicates older than the deduplication window."""
+    replaced_rows: int = 0
+    """Rows that a workflow made and replaced when it ran the same slot again."""
     ahead_rows: int = 0
     """Rows whose event has fields that the table lacks or cannot hold: kept whole, and shown with
     those fields once a definition is applied that has a place for them. Counted in ``rows`` too."""
@@ -183,8 +185,8 @@ class TableStats:
 
     @property
     def accepted(self) -> int:
-        """Rows ever accepted: in log + in lake + expired + removed as late duplicates."""
-        return self.rows + self.expired_rows + self.deduplicated_rows
+        """Rows ever accepted: in log, in lake, expired, removed as late duplicates, replaced."""
+        return self.rows + self.expired_rows + self.deduplicated_rows + self.replaced_rows
 
 
 @dataclass(frozen=True, slots=True)

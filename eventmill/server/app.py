@@ -32,8 +32,10 @@ from eventmill.server.problems import (
     answer_http_exception,
     refuse,
 )
+from eventmill.server.putting import StorePutter
 from eventmill.server.query import Queries
 from eventmill.server.same_machine import SameMachineOnly
+from eventmill.server.slots import Slots
 from eventmill.server.tables import Tables
 from eventmill.store.port import Store
 
@@ -63,14 +65,16 @@ def make_app(
     is_own = access is None
     access = access or Access.in_memory(table_quota=table_quota(settings))
     budget = BodyBudget(settings.in_flight_bytes_max, metrics)
-    ingest = Ingest(store, access, budget, metrics)
+    putter = StorePutter(store, metrics)
+    ingest = Ingest(store, access, putter, budget, metrics)
     tables = Tables(store, access, budget)
+    slots = Slots(store, access)
     queries = Queries(store, access, settings, budget, metrics)
     monitor = Monitor(store, access, metrics)
     keys = Keys(access, budget)
     token = TokenEndpoint(access, budget)
     upkeep = AccessUpkeep(access, store)
-    surface = Surface(store, access, settings, budget, metrics)
+    surface = Surface(store, access, putter, settings, budget, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -87,6 +91,7 @@ def make_app(
     app = Starlette(
         routes=[
             _route(f"{table}/events", POST=ingest.post),
+            _route(f"{table}/slots/{{workflow}}/{{start}}/{{end}}", PUT=slots.put),
             _route(f"{table}/stats", GET=tables.stats),
             _route(table, GET=tables.get, PUT=tables.put, DELETE=tables.delete),
             _route("/api/v1/tables", GET=tables.list),

@@ -65,7 +65,7 @@ async def read_body(request: Request, budget: BodyBudget, *, bytes_max: int) -> 
         BatchError: the Content-Length is no number, or the compressed body is damaged.
     """
     inflate = _inflater(request)
-    announced = _content_length(request)
+    announced = content_length(request)
     if announced > bytes_max:
         raise _too_large(f"{announced:,}", bytes_max)
     taken = 0
@@ -99,7 +99,8 @@ async def read_body(request: Request, budget: BodyBudget, *, bytes_max: int) -> 
         budget.give_back(taken)
 
 
-def _content_length(request: Request) -> int:
+def content_length(request: Request) -> int:
+    """Return how many bytes the body is said to have, 0 where nothing is said; BatchError."""
     text = request.headers.get("content-length", "0")
     if not (text.isascii() and text.isdigit()):
         raise BatchError(f"Content-Length {text!r} is not a number")

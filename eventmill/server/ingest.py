@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -19,7 +18,7 @@ from eventmill.schema.rows import RowEncoder
 from eventmill.schema.table import TableId
 from eventmill.server.access import Access, Action, Principal, principal_in
 from eventmill.server.body import BodyBudget, read_body
-from eventmill.server.putting import StorePutter
+from eventmill.server.putting import StorePutter, count_events
 from eventmill.store.port import Store
 from eventmill.wire.batch import BATCH_BYTES_MAX, Batch
 from eventmill.wire.insert_id import InsertIdSource
@@ -33,10 +32,17 @@ from eventmill.wire.verdict_json import verdict_to_json
 class Ingest:
     """Takes events of one server into its store. Belongs to the event loop's thread."""
 
-    def __init__(self, store: Store, access: Access, budget: BodyBudget, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        putter: StorePutter,
+        budget: BodyBudget,
+        metrics: Metrics,
+    ) -> None:
         self._store = store
         self._access = access
-        self._putter = StorePutter(store)
+        self._putter = putter
         self._budget = budget
         self._metrics = metrics
         self._insert_ids = InsertIdSource()
@@ -61,7 +67,13 @@ class Ingest:
         async with read_body(request, self._budget, bytes_max=BATCH_BYTES_MAX) as body:
             self._metrics.add(Metric.RECEIVED_BYTES, body.received_bytes)
             verdict = await read(request, principal, table, body.content)
-        self._count(table, verdict)
+        count_events(
+            self._metrics,
+            table,
+            accepted=verdict.accepted,
+            duplicates=verdict.duplicates,
+            rejected=len(verdict.rejected),
+        )
         return verdict_response(verdict)
 
     async def _read_batch(
@@ -120,25 +132,10 @@ class Ingest:
         try:
             if refused:
                 await run_in_threadpool(self._store.quarantine, refused)
-            return [await self._judged(batch) for batch in batches]
+            return [await self._putter.put(batch) for batch in batches]
         except EventmillError:
             charge.give_back()  # the sender puts it again, and pays then
             raise
-
-    async def _judged(self, batch: Batch) -> Verdict:
-        begun_at = time.perf_counter()
-        verdict = await self._putter.put(batch)
-        self._metrics.observe(Metric.PUT_SECONDS, time.perf_counter() - begun_at)
-        return verdict
-
-    def _count(self, table: TableId, verdict: Verdict) -> None:
-        name, metrics = str(table), self._metrics
-        metrics.add(Metric.BATCHES, 1, name)
-        metrics.add(Metric.EVENTS, verdict.accepted, name, "accepted")
-        if verdict.duplicate_indexes:
-            metrics.add(Metric.EVENTS, verdict.duplicates, name, "duplicate")
-        if verdict.rejected:
-            metrics.add(Metric.EVENTS, len(verdict.rejected), name, "rejected")
 
 
 _JSON_TYPES = {

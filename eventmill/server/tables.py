@@ -18,6 +18,7 @@ from eventmill.schema.table import Table, TableId
 from eventmill.server.access import Access, Action, Charge, Principal, principal_in
 from eventmill.server.body import BodyBudget, read_body
 from eventmill.server.ingest import table_id
+from eventmill.store.change import refuse_own
 from eventmill.store.port import Store
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.quarantined_json import quarantined_from_json
@@ -79,9 +80,15 @@ class Tables:
     async def delete(self, request: Request) -> Response:
         """Drop a table with its rows."""
         named = self._allowed(request, Action.DROP)
-        await run_in_threadpool(self._store.drop, named)
+        await run_in_threadpool(self._drop, principal_in(request), named)
         await self._note(request, "table_dropped", named)
         return Response(status_code=204)
+
+    def _drop(self, principal: Principal, named: TableId) -> None:
+        refuse_own(named)
+        self._store.describe(named)
+        self._access.withdraw(principal, named)
+        self._store.drop(named)
 
     async def stats(self, request: Request) -> Response:
         """Answer with what a table holds."""

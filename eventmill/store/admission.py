@@ -68,13 +68,11 @@ def _size_problems(batch: Batch) -> Iterator[tuple[int, EventProblem]]:
 
 def _insert_ids_fit(batch: Batch) -> bool:
     """Return whether all insert IDs are plain and of a good length; False: look at each."""
-    offsets = batch.id_offsets
+    region = batch.id_region
     if batch.count == 1:
-        fits = 0 < offsets[1] <= INSERT_ID_CHARACTERS_MAX
-    else:
-        sizes = [end - start for start, end in pairwise(offsets)]
-        fits = min(sizes) > 0 and max(sizes) <= INSERT_ID_CHARACTERS_MAX
-    return fits and batch.id_region.isascii()
+        return 0 < len(region) <= INSERT_ID_CHARACTERS_MAX and region.isascii()
+    sizes = [end - start for start, end in pairwise(batch.id_offsets)]
+    return min(sizes) > 0 and max(sizes) <= INSERT_ID_CHARACTERS_MAX and region.isascii()
 
 
 def _insert_id_problems(batch: Batch) -> Iterator[tuple[int, EventProblem]]:

@@ -20,7 +20,7 @@ _done: weakref.WeakKeyDictionary[Store, dict[str, tuple[TableSpec, Table]]] = (
 )
 
 
-def ensure_table(store: Store, spec: TableSpec) -> Table:
+def ensure_table(store: Store, spec: TableSpec, *, again: bool = False) -> Table:
     """Create the table of ``spec``, or add to it what it lacks; return it as it was then.
 
     Promise: on return the table has every column of ``spec``. Only additions are made: what it
@@ -32,6 +32,7 @@ def ensure_table(store: Store, spec: TableSpec) -> Table:
     Args:
         store: where the table is.
         spec: what is written, such as ``schema.mapping.spec_from_proto`` returns.
+        again: look at the store also when a call before has: somebody may have dropped the table.
 
     Raises:
         SchemaConflictError: the live table does not allow what is missing to be added.
@@ -41,11 +42,11 @@ def ensure_table(store: Store, spec: TableSpec) -> Table:
     with _lock:
         known = _done.setdefault(store, {}).get(name)
         turn = _busy.setdefault(store, {}).setdefault(name, threading.Lock())
-    if known is not None and known[0] == spec:
+    if known is not None and known[0] == spec and not again:
         return known[1]
     with turn:  # one thread does the work, the others find it done
         known = _done[store].get(name)
-        if known is not None and known[0] == spec:
+        if known is not None and known[0] == spec and not again:
             return known[1]
         table = _ensure(store, spec)
         with _lock:

@@ -22,7 +22,7 @@ from eventmill.store.admission import Admission
 from eventmill.store.change import changed_spec, no_such_table, refuse_own
 from eventmill.store.engine import Engine, Source, empty_answer
 from eventmill.store.googlesql import translate
-from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS
+from eventmill.store.own_columns import INGESTED_AT, OWN_FIELDS, slot_rows
 from eventmill.store.own_tables import own_specs
 from eventmill.store.partition_filter import refuse_unfiltered
 from eventmill.store.port import ROW_LIMIT_DEFAULT
@@ -32,10 +32,12 @@ from eventmill.store.quarantine import (
     quarantine_batches,
     rejected_events,
 )
+from eventmill.store.slots import SlotKey, SlotOutcome, check_attempt
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
-from eventmill.wire.columns_arrow import arrow_schema_of
+from eventmill.wire.columns_arrow import absent_array, arrow_schema_of, fitted_array
 from eventmill.wire.early_events import EarlyReader
+from eventmill.wire.output_rows import fit_output
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Features
 from eventmill.wire.verdict import Verdict
@@ -49,6 +51,22 @@ class _MemoryTable:
     """Every definition that the table has had, from version 1 on."""
     rows: dict[bytes, _Row] = field(default_factory=dict)
     """By insert ID, in order of arrival."""
+    slots: dict[SlotKey, _Slot] = field(default_factory=dict)
+    replaced_rows: int = 0
+    last_us: int = 0
+    """When the newest row came in; the next one comes later, whatever the clock says."""
+
+    def next_us(self, clock: Clock) -> int:
+        """Return the time of what comes in now."""
+        self.last_us = max(self.last_us + 1, int(clock.now() * 1e6))
+        return self.last_us
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    generation: int
+    rows: pa.Table
+    """With the columns of the definition that they were made by, and the store's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,23 @@ class MemoryStore:
         with self._lock:
             self._keep(self._held(batch.table), batch)
 
+    def replace_slot(
+        self, table: TableId, slot: SlotKey, rows: pa.Table, *, generation: int
+    ) -> SlotOutcome:
+        """Put ``rows`` in the place of whatever the slot had (see ``SlotStore``)."""
+        refuse_own(table)
+        with self._lock:
+            held = self._held(table)
+            known = ((k, s.generation, s.rows.num_rows > 0) for k, s in held.slots.items())
+            check_attempt(table, slot, generation, (s for s in known if slot.overlaps(s[0])))
+            fitted = fit_output(rows, held.table.spec)
+            within = [key for key in held.slots if slot.contains(key)]
+            replaced = sum(held.slots.pop(key).rows.num_rows for key in within)
+            held.replaced_rows += replaced
+            made = slot_rows(fitted, slot, held.next_us(self._clock))
+            held.slots[slot] = _Slot(generation, made)
+            return SlotOutcome(made.num_rows, replaced)
+
     def describe(self, table: TableId) -> Table:
         """Return the live definition of ``table``; TableNotFoundError when there is none."""
         with self._lock:
@@ -133,12 +168,14 @@ class MemoryStore:
             newest = pc.max(rows[column].cast(pa.int64())).as_py()
             reader = _reader(held)
             return TableStats(
-                log_rows=len(held.rows),
+                log_rows=rows.num_rows,
+                replaced_rows=held.replaced_rows,
                 ahead_rows=sum(
                     reader.count_ahead([row.event for row in run], version)
                     for version, run in _runs(held)
                 ),
-                log_bytes=sum(len(row.event) for row in held.rows.values()),
+                log_bytes=sum(len(row.event) for row in held.rows.values())
+                + sum(slot.rows.nbytes for slot in held.slots.values()),
                 newest_event_at=None if newest is None else seconds_of(newest),
             )
 
@@ -204,7 +241,7 @@ class MemoryStore:
         return held
 
     def _keep(self, held: _MemoryTable, batch: Batch) -> list[int]:
-        ingested_us = int(self._clock.now() * 1e6)
+        ingested_us = held.next_us(self._clock)
         duplicates = []
         for index, (insert_id, event) in enumerate(
             zip(batch.insert_ids, batch.events, strict=True)
@@ -226,7 +263,8 @@ class MemoryStore:
         rows = pa.concat_tables(batches)
         for own, values in zip(OWN_FIELDS, (ids, times), strict=True):
             rows = rows.append_column(own, values)
-        return rows
+        slots = [_fitted(slot.rows, rows.schema) for slot in held.slots.values()]
+        return pa.concat_tables([rows, *slots])
 
     def _apply(self, spec: TableSpec, expected_version: int | None) -> Table:
         now = self._clock.now()
@@ -241,6 +279,17 @@ class MemoryStore:
             held.fingerprints.add(spec.fingerprint)
             held.definitions.append(changed)
         return held.table
+
+
+def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows of an earlier definition with the columns that their table has now."""
+    columns = [
+        fitted_array(rows[field.name].combine_chunks(), field.type)
+        if field.name in rows.column_names
+        else absent_array(field.type, rows.num_rows)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _reader(held: _MemoryTable) -> EarlyReader:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import Protocol, runtime_checkable
 
-from eventmill.schema.compile import compile_protos
 from eventmill.schema.mapping import spec_from_proto
 from eventmill.schema.table import DEFAULT_PROJECT, Partitioning, TableId, TableSpec
+from eventmill.store.own_protos import own_descriptor_set
 from eventmill.store.quarantine import OWN_DATASET, quarantine_spec
 from eventmill.wire.batch import Batch
 
@@ -20,11 +19,10 @@ AUDIT_KEPT_SECONDS = 400 * 86_400.0
 @cache
 def audit_spec() -> TableSpec:
     """Return the definition of the audit table."""
-    with resources.as_file(resources.files("eventmill.schema") / "protos") as folder:
-        path = folder / "eventmill" / "audit.proto"
-        descriptor_set = compile_protos([str(path)], [str(folder)])
     partitioning = Partitioning(column="recorded_at", expiration_seconds=AUDIT_KEPT_SECONDS)
-    return spec_from_proto(AUDIT, descriptor_set, "eventmill.AuditEntry", partitioning=partitioning)
+    return spec_from_proto(
+        AUDIT, own_descriptor_set("audit"), "eventmill.AuditEntry", partitioning=partitioning
+    )
 
 
 def own_specs() -> list[TableSpec]:

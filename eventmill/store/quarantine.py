@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from eventmill.base.clock import Clock
-from eventmill.schema.compile import compile_protos
 from eventmill.schema.mapping import spec_from_proto
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.table import DEFAULT_PROJECT, TableId, TableSpec
+from eventmill.store.own_protos import own_descriptor_set
 from eventmill.wire.batch import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Batch, encode_payload
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.verdict import Rejection
@@ -31,10 +30,9 @@ _CHUNK_BYTES = BATCH_BYTES_MAX // 2
 @cache
 def quarantine_spec() -> TableSpec:
     """Return the definition of the quarantine table."""
-    with resources.as_file(resources.files("eventmill.schema") / "protos") as folder:
-        path = folder / "eventmill" / "quarantine.proto"
-        descriptor_set = compile_protos([str(path)], [str(folder)])
-    return spec_from_proto(QUARANTINE, descriptor_set, "eventmill.QuarantinedEvent")
+    return spec_from_proto(
+        QUARANTINE, own_descriptor_set("quarantine"), "eventmill.QuarantinedEvent"
+    )
 
 
 def rejected_events(batch: Batch, rejected: Sequence[Rejection]) -> list[QuarantinedEvent]:

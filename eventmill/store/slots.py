@@ -7,66 +7,17 @@ may write into one table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from eventmill.base.clock import utc_datetime
+from eventmill.base.errors import SchemaConflictError, StaleAttemptError
 from eventmill.schema.table import TableId
+from eventmill.wire.slot import SlotKey, SlotOutcome
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class SlotKey:
-    """One slot of one workflow."""
-
-    workflow: str
-    """Name of the workflow: ``[a-z]([-a-z0-9_]{0,38}[a-z0-9])``; no slash, so that one workflow's
-    insert IDs are never between those of another."""
-    start_seconds: int
-    end_seconds: int
-    """[start, end) in whole seconds since 1970; a slot has at least one second."""
-
-    @property
-    def start(self) -> datetime:
-        """Its start, an aware UTC datetime."""
-        return utc_datetime(self.start_seconds)
-
-    @property
-    def end(self) -> datetime:
-        """Its end, an aware UTC datetime, not part of it."""
-        return utc_datetime(self.end_seconds)
-
-    @property
-    def insert_id_low(self) -> str:
-        """Insert IDs of the slot's rows, and of slots within it, are at least this."""
-        return _insert_id_prefix(self.workflow, self.start)
-
-    @property
-    def insert_id_high(self) -> str:
-        """Insert IDs of the slot's rows, and of slots within it, are below this."""
-        return _insert_id_prefix(self.workflow, self.end)
-
-    def insert_id(self, row_index: int) -> str:
-        """Return the insert ID of the slot's row number ``row_index`` (from 0)."""
-        return f"{self.insert_id_low}/{row_index}"
-
-
-def _insert_id_prefix(workflow: str, moment: datetime) -> str:
-    # A year of four digits, so that the text sorts as the time does.
-    return f"{workflow}/{moment.year:04d}{moment:%m%dT%H%M%SZ}"
-
-
-@dataclass(frozen=True, slots=True)
-class SlotOutcome:
-    """What replacing one slot's rows did."""
-
-    rows: int
-    """Rows that the slot has now."""
-    replaced_rows: int
-    """Rows that it had before, which are gone."""
+__all__ = ["SlotKey", "SlotOutcome", "SlotStore", "check_attempt"]
 
 
 @runtime_checkable
@@ -96,9 +47,42 @@ class SlotStore(Protocol):
             OutputError: the rows do not fit the table; nothing was changed. The message names
                 each column with how many rows and one example.
             StaleAttemptError: a later generation has written the slot.
-            SchemaConflictError: a longer slot of the workflow overlaps this one: the slot length
-                was changed.
+            SchemaConflictError: a slot of the workflow that overlaps this one and does not lie
+                within it has rows: the slot length was changed.
             TableNotFoundError: there is no such table.
             TransientError: the slot has its rows of before or those of after; call again.
         """
         ...
+
+
+def check_attempt(
+    table: TableId,
+    slot: SlotKey,
+    generation: int,
+    known: Iterable[tuple[SlotKey, int, bool]],
+) -> None:
+    """Decide whether an attempt may replace the rows of ``slot``; every store asks here.
+
+    Args:
+        table: the output.
+        slot: what is to be replaced.
+        generation: of the attempt.
+        known: the slots of the workflow that overlap it and were ever written: each with the
+            generation that wrote it, and whether it has rows now.
+
+    Raises:
+        StaleAttemptError: a later generation has written one of them.
+        SchemaConflictError: one that does not lie within ``slot`` has rows.
+    """
+    for other, written, has_rows in known:
+        if written > generation:
+            raise StaleAttemptError(
+                f"generation {written} has written {other} of {table}; these rows are of generation"
+                f" {generation} and are not wanted any more"
+            )
+        if has_rows and not slot.contains(other):
+            raise SchemaConflictError(
+                f"{table} has rows of the slot {other}, which does not lie within {slot}: the"
+                " length of the slots was changed. Replace that longer slot with no rows and run"
+                " the slots within it, or let the workflow write into another table"
+            )

@@ -136,11 +136,15 @@ class Batch:
     @property
     def insert_ids(self) -> list[bytes]:
         """Insert IDs in order, made anew at each call."""
+        if self.count == 1:
+            return [self.payload[self._id_region : self._event_region]]
         return _slices(self.payload, self._id_region, self._offsets[: self.count + 1])
 
     @property
     def events(self) -> list[bytes]:
         """Encoded events in order, made anew at each call."""
+        if self.count == 1:
+            return [self.payload[self._event_region :]]
         return _slices(self.payload, self._event_region, self._offsets[self.count + 1 :])
 
     def insert_id(self, index: int) -> str:

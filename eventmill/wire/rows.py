@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.arrow_stream import encode_arrow
@@ -106,14 +107,9 @@ def json_rows(result: QueryResult) -> Iterator[list[dict[str, Any]]]:
     """Yield rows in JSON's types, some at a time."""
     table = result.to_arrow()
     names = list(table.column_names)
-    converts = [_convert(field.type) for field in table.schema]
+    readers = [_reader(field.type) for field in table.schema]
     for batch in table.to_batches(max_chunksize=_ROWS_A_CHUNK):
-        columns = []
-        for values, convert in zip(batch.columns, converts, strict=True):
-            listed = values.to_pylist()
-            if convert is not None:
-                listed = [None if value is None else convert(value) for value in listed]
-            columns.append(listed)
+        columns = [read(values) for values, read in zip(batch.columns, readers, strict=True)]
         rows = zip(*columns, strict=True) if columns else repeat((), batch.num_rows)
         yield [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -129,6 +125,39 @@ def _json(result: QueryResult) -> Iterator[bytes]:
             yield separator + orjson.dumps(rows)[1:-1]
             separator = b","
     yield b'],"stats":%b}' % orjson.dumps(asdict(result.stats))
+
+
+def _reader(type_: pa.DataType) -> Callable[[pa.Array], list[Any]]:
+    """Return what makes a list in JSON's types of a column of ``type_``."""
+    if pa.types.is_timestamp(type_) and type_.unit == "us":
+        end = "Z" if type_.tz else ""
+        return lambda values: _moments(values, end)
+    if pa.types.is_floating(type_):
+        return _floats
+    convert = _convert(type_)
+    if convert is None:
+        return lambda values: values.to_pylist()
+    return lambda values: [
+        None if value is None else convert(value) for value in values.to_pylist()
+    ]
+
+
+def _floats(values: pa.Array) -> list[Any]:
+    """Return floats as ``float_value`` does; most columns have no value that JSON lacks."""
+    listed: list[Any] = values.to_pylist()
+    if pc.all(pc.is_finite(values)).as_py() is not False:  # None: there is no value at all
+        return listed
+    return [None if value is None else float_value(value) for value in listed]
+
+
+def _moments(values: pa.Array, end: str) -> list[str | None]:
+    """Return moments as ``timestamp_text`` and ``datetime_text`` do, a tenth of the time each.
+
+    As numbers first: to turn an aware one into text, Arrow wants a time zone database, which not
+    every machine has.
+    """
+    texts = values.cast(pa.int64()).cast(pa.timestamp("us")).cast(pa.string()).to_pylist()
+    return [None if text is None else f"{text[:10]}T{text[11:]}{end}" for text in texts]
 
 
 def _convert(type_: pa.DataType) -> Convert | None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from bigquery_world import PROJECT, Place, error_of, path_of
@@ -9,6 +11,9 @@ from google.api_core import exceptions
 from google.auth import exceptions as auth_exceptions
 from google.cloud import bigquery
 from google.oauth2 import service_account
+
+from eventmill.server.access import Resource
+from eventmill.server.access.access import FOLDER_OWNER
 
 SCOPES = ["https://www.googleapis.com/auth/bigquery"]
 
@@ -273,6 +278,57 @@ def test_what_was_refused_and_done_is_in_the_audit(locked):
             return
         locked.raw("GET", "/healthz")
     pytest.fail(f"the audit has {sorted(found)}")
+
+
+def test_what_is_dropped_takes_the_grants_that_name_it(locked):
+    client, fields = locked.admin, [bigquery.SchemaField("id", "INTEGER")]
+    policy_of = lambda name: client.get_iam_policy(f"{PROJECT}.{name}").bindings  # noqa: E731
+    names = ("passing.t", "passing.v", "passing.rest")
+    make_key(locked, locked.folder_of_keys, "heir", *(f"appender:{PROJECT}.{n}" for n in names))
+
+    def make():
+        client.create_dataset("passing", exists_ok=True)
+        for name in ("t", "rest"):
+            table = bigquery.Table(f"{PROJECT}.passing.{name}", schema=fields)
+            client.create_table(table, exists_ok=True)
+        view = bigquery.Table(f"{PROJECT}.passing.v")
+        view.view_query = "SELECT id FROM passing.rest"
+        client.create_table(view, exists_ok=True)
+
+    make()
+    assert policy_of("passing.t")
+    assert policy_of("passing.rest")
+    client.delete_table("passing.t")
+    make()
+    assert policy_of("passing.t") == []
+    assert policy_of("passing.rest")
+    client.delete_table("passing.v")
+    held = [
+        key.grants for key in locked.server.access.keys(FOLDER_OWNER).all() if key.name == "heir"
+    ]
+    assert [str(grant) for grant in held[0]] == [f"appender:{PROJECT}.passing.rest"]
+    client.delete_dataset("passing", delete_contents=True)
+    make()
+    assert policy_of("passing.rest") == []
+
+
+def test_a_table_whose_time_is_over_takes_its_grants_along(tmp_path):
+    place = Place(tmp_path / "data")
+    try:
+        place.client.create_dataset("d")
+        table = bigquery.Table(f"{PROJECT}.d.t", schema=[bigquery.SchemaField("id", "INTEGER")])
+        table.expires = datetime.now(UTC) + timedelta(seconds=1.5)
+        place.client.create_table(table)
+        make_key(place, tmp_path, "heir", f"appender:{PROJECT}.d.t")
+        named = Resource.parse(f"{PROJECT}.d.t")
+        assert place.server.access.policy_of(named).bindings
+        rooms, give_up_at = place.server.app.state.bigquery.upkeep, time.monotonic() + 20
+        while place.server.access.policy_of(named).bindings and time.monotonic() < give_up_at:
+            rooms.round()
+        assert place.server.access.policy_of(named).bindings == ()
+        assert place.store.tables() == []
+    finally:
+        place.close()
 
 
 def test_a_path_of_a_table_is_no_way_round(locked):

@@ -326,7 +326,12 @@ def test_an_upload_goes_on_where_it_stopped(own_place):
     status, _, document = put(own_place, path, content[20:], "bytes 20-29/30")
     assert status == 200
     assert finish(own_place, document).output_rows == 3
-    assert put(own_place, path, b"", "bytes */30")[0] == 404
+    # So the last one is, when its answer was lost: the job is told again, and not begun again.
+    for again, span in ((content[20:], "bytes 20-29/30"), (b"", "bytes */30")):
+        status, _, told = put(own_place, path, again, span)
+        assert (status, told["jobReference"]) == (200, document["jobReference"])
+    assert len(list(own_place.client.list_jobs())) == 1
+    assert put(own_place, path.replace("upload_id=", "upload_id=0"), b"", "bytes */30")[0] == 404
 
 
 def test_an_upload_is_given_up(place, target):

@@ -14,11 +14,14 @@ from google.cloud.bigquery_storage_v1.writer import AppendRowsStream
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from eventmill.base.errors import UnavailableError
+from eventmill.base.metrics import Metric, Metrics
 from eventmill.server.access import Access
+from eventmill.server.access.access import FOLDER_OWNER
 from eventmill.server.bigquery_write.listener import WriteListener
 from eventmill.server.bigquery_write.streams import Streams, StreamState
 from eventmill.store.local.store import LocalStore
 from eventmill.testing.events import build_spec
+from eventmill.wire.keys import GrantText, KeyWish
 
 TABLE = "projects/local/datasets/contract/tables/builds"
 F = descriptor_pb2.FieldDescriptorProto
@@ -61,7 +64,8 @@ class World:
         self.store = store
         self.folder = folder
         self.access = Access.in_memory()
-        self.listener = WriteListener(store, self.access, folder=folder)
+        self.metrics = Metrics()
+        self.listener = WriteListener(store, self.access, folder=folder, metrics=self.metrics)
 
     def __enter__(self):
         self.listener.start()
@@ -324,3 +328,52 @@ def test_a_commit_whose_table_is_gone_does_not_keep_the_server_from_starting(wor
         world.client.transport.append_rows(iter([raw_request(f"{TABLE}/_default", "b")]))
     )
     assert [answer.error.code for answer in answers] == [0]
+
+
+def test_rows_are_counted_by_what_became_of_them(world):
+    table = "local.contract.builds"
+    name = world.create("PENDING")
+    for stream, rows in [
+        (f"{TABLE}/_default", named("a", "b")),
+        (f"{TABLE}/_default", [Row(name="c"), Row(name="bad", at=2**62)]),
+        (name, named("d")),
+    ]:
+        request = raw_request(stream)
+        request.proto_rows.rows.serialized_rows = [row.SerializeToString() for row in rows]
+        list(world.client.transport.append_rows(iter([request])))
+    counted = lambda outcome: world.metrics.value(Metric.EVENTS, table, outcome)  # noqa: E731
+    assert (counted("accepted"), counted("rejected")) == (2, 2)
+    world.client.finalize_write_stream(name=name)
+    world.commit(name)
+    assert counted("accepted") == 3
+
+
+# -- who is refused ---------------------------------------------------------------------------
+
+
+def test_what_is_refused_is_in_the_audit_and_counted(world):
+    key = world.access.keys(FOLDER_OWNER).create(
+        KeyWish(name="look", grants=(GrantText("reader", "local.contract.*"),))
+    )
+    world.access.look()
+    held = [("authorization", f"Bearer {key.token}")]
+    with pytest.raises(api.Unauthenticated):
+        world.create("PENDING")
+    with pytest.raises(api.PermissionDenied):
+        world.client.create_write_stream(
+            parent=TABLE, write_stream=types.WriteStream(type_="PENDING"), metadata=held
+        )
+    requests = [raw_request(f"{TABLE}/_default", name) for name in "ab"]
+    answers = world.client.transport.append_rows(iter(requests), metadata=held)
+    assert [answer.error.code for answer in answers] == [7, 7]
+    assert world.names() == []
+    rows = [act for _, act in world.access.refusals.take(0.0)]
+    assert [(a.act, a.route, a.principal, a.reason, a.count) for a in rows] == [
+        ("refused", "gRPC CreateWriteStream", "", "no_credentials", 1),
+        ("refused", "gRPC CreateWriteStream", "look", "may_not_append", 1),
+        ("refused", "gRPC AppendRows", "look", "may_not_append", 2),
+    ]
+    assert {act.resource for act in rows[1:]} == {"local.contract.builds"}
+    assert {act.peer for act in rows} == {"127.0.0.1"}
+    assert "grpc-python" in rows[2].client  # put in by the library itself, whatever a caller says
+    assert [world.metrics.value(Metric.REFUSED, status) for status in ("401", "403")] == [1, 3]

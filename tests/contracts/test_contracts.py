@@ -7,7 +7,7 @@ import random
 import sys
 
 import pytest
-from warehouse_world import WarehouseContract
+from warehouse_world import WarehouseContract, WarehouseSlotsContract
 
 import eventmill
 from eventmill.base.settings import ServerSettings
@@ -20,7 +20,7 @@ from eventmill.store.bigquery.store import BigQueryStore
 from eventmill.store.local.compaction import compact_once
 from eventmill.store.local.store import LocalStore
 from eventmill.store.memory import MemoryStore
-from eventmill.testing.contracts import SinkContract, StoreContract
+from eventmill.testing.contracts import SinkContract, SlotStoreContract, StoreContract
 from eventmill.testing.fakes import Faults, FlakySink, RecordingSink, WrappedSink
 
 
@@ -89,6 +89,36 @@ class TestHttpStoreOnLocalStore(StoreContract):
             yield store
 
 
+class TestSlotsInMemoryStore(SlotStoreContract):
+    @pytest.fixture
+    def store(self, memory_store):
+        return memory_store
+
+
+class TestSlotsInLocalStore(SlotStoreContract):
+    @pytest.fixture
+    def store(self, local_store):
+        return local_store
+
+    def settle(self, store):
+        compact(store)
+
+
+class TestSlotsOverHttpInMemoryStore(SlotStoreContract):
+    @pytest.fixture
+    def store(self, memory_store, served):
+        with HttpStore(served(memory_store)) as store:
+            yield store
+
+
+class TestSlotsOverHttpInLocalStore(SlotStoreContract):
+    @pytest.fixture
+    def store(self, local_store, served):
+        self.settle = lambda _: compact(local_store)
+        with HttpStore(served(local_store)) as store:
+            yield store
+
+
 class TestHttpSink(SinkContract):
     @pytest.fixture
     def store(self, memory_store):
@@ -149,10 +179,19 @@ HELD = {
 """Each sink and store, and the suite that holds it to its promise."""
 
 
+SLOTS_HELD = {
+    MemoryStore: TestSlotsInMemoryStore,
+    LocalStore: TestSlotsInLocalStore,
+    HttpStore: TestSlotsOverHttpInMemoryStore,
+    BigQueryStore: WarehouseSlotsContract,
+}
+"""Each store that can replace the rows of a slot, and its suite."""
+
+
 def classes_of_the_package():
     for module in pkgutil.walk_packages(eventmill.__path__, "eventmill."):
-        if module.name.endswith("__main__"):
-            continue
+        if module.name.endswith("__main__") or module.name.split(".")[1] == "beam":
+            continue  # Beam has an environment of its own
         importlib.import_module(module.name)
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] == "eventmill":
@@ -175,6 +214,18 @@ def test_no_sink_escapes_the_suites():
         assert issubclass(suite, SinkContract)
 
 
+def replaces_slots(found):
+    return callable(getattr(found, "replace_slot", None)) and not getattr(
+        found, "_is_protocol", False
+    )
+
+
+def test_no_store_of_slots_escapes_its_suite():
+    assert {found for found in classes_of_the_package() if replaces_slots(found)} == set(SLOTS_HELD)
+    for suite in SLOTS_HELD.values():
+        assert issubclass(suite, SlotStoreContract)
+
+
 def test_the_enumeration_knows_a_sink_when_it_sees_one():
     class Escaped:
         features = None
@@ -187,7 +238,7 @@ def test_the_enumeration_knows_a_sink_when_it_sees_one():
 
 
 def test_no_suite_is_overridden():
-    for suite in HELD.values():
+    for suite in (*HELD.values(), *SLOTS_HELD.values()):
         for name in vars(suite):
             if name.startswith("test_"):
                 pytest.fail(f"{suite.__name__} overrides {name}")

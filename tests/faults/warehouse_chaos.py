@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import random
+import re
 import socket
 import threading
 import time
@@ -10,22 +11,27 @@ from collections import Counter
 
 import chaos
 
-FAULTS = ("lost", "duplicated", "reply_lost", "500", "503", "429", "delay", "stale_etag")
+FAULTS = (
+    "lost", "duplicated", "reply_lost", "reset", "500", "503", "429", "delay", "stale_etag",
+)  # fmt: skip
+_OF_THE_CONNECTION = frozenset(("connection", "content-length", "date", "server"))
 _REASONS = {"500": "backendError", "503": "backendError", "429": "rateLimitExceeded"}
 
 
 class RestChaos(chaos.ChaosProxy):
     """A proxy of BigQuery's REST interface; ``likelihoods`` are of ``FAULTS``.
 
-    ``lost`` ends the connection without a request forwarded, ``duplicated`` forwards it twice,
-    ``reply_lost`` forwards it and ends the connection. ``stale_etag`` strikes changes of tables
-    alone, the others rows alone.
+    ``lost`` ends the connection without a request forwarded, ``reset`` in the middle of its body,
+    ``duplicated`` forwards it twice, ``reply_lost`` forwards it and ends the connection.
+    ``stale_etag`` strikes changes of tables alone, the others requests whose path matches
+    ``paths``: rows, unless told otherwise.
     """
 
-    def __init__(self, server_port, seed=0, **likelihoods):
+    def __init__(self, server_port, seed=0, *, paths="/insertAll$", **likelihoods):
         assert set(likelihoods) <= set(FAULTS)
         super().__init__(server_port, seed)
         self.likelihoods = likelihoods
+        self.paths = re.compile(paths)
 
     def draw(self, changes_a_table=False):
         """Return the fault that strikes the next request; None: none does."""
@@ -50,13 +56,18 @@ class RestChaos(chaos.ChaosProxy):
 
 class _Request(chaos._Request):
     def forward(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        size = int(self.headers.get("Content-Length") or 0)
         proxy = self.server.proxy
         changes_a_table = "If-Match" in self.headers
         headers = dict(self.headers)
         fault = None
-        if self.path.split("?")[0].endswith("/insertAll") or changes_a_table:
+        if proxy.paths.search(self.path.split("?")[0]) or changes_a_table:
             fault = proxy.draw(changes_a_table)
+        if fault == "reset":
+            self.rfile.read(size // 2)
+            self.break_off()
+            return
+        body = self.rfile.read(size)
         if fault == "lost":
             self.break_off()
             return
@@ -73,8 +84,7 @@ class _Request(chaos._Request):
         if fault == "reply_lost":
             self.break_off()
             return
-        status, kind, content = reply
-        self.answer(status, {"Content-Type": kind or "application/json"}, content)
+        self.answer(*reply)
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = forward
 
@@ -84,7 +94,9 @@ class _Request(chaos._Request):
         try:
             inner.request(self.command, self.path, body, headers)
             reply = inner.getresponse()
-            return reply.status, reply.headers.get("Content-Type"), reply.read()
+            content = reply.read()
+            given = {n: v for n, v in reply.headers.items() if n.lower() not in _OF_THE_CONNECTION}
+            return reply.status, given, content
         finally:
             inner.close()
 

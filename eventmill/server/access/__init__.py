@@ -10,10 +10,11 @@ The one check that the native API, the BigQuery surface and the command line sha
 and a listener that is not behind the gate (gRPC) begins with ``access.principal_of(headers)``, for
 each message of a stream anew, and tells refusals to ``access.refused``. Lists are filtered by
 ``access.sees``. Policies as BigQuery's clients know them: ``access.policy_of``,
-``access.set_policy``, ``access.permitted``.
+``access.set_policy``, ``access.permitted``. Whoever drops a table or dataset calls
+``access.withdraw`` first, so that a later one of its name is not open to the same keys.
 """
 
-from eventmill.server.access.access import Access
+from eventmill.server.access.access import SERVER, Access
 from eventmill.server.access.audit import Caller
 from eventmill.server.access.errors import (
     CredentialsError,
@@ -55,5 +56,6 @@ __all__ = [  # noqa: RUF022 - by the order of str, as everywhere here
     "REFUSAL",
     "Resource",
     "Role",
+    "SERVER",
     "principal_in",
 ]

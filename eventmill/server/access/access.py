@@ -44,8 +44,7 @@ from eventmill.server.access.principal import (
     PrincipalKind,
     Quota,
 )
-from eventmill.server.access.quota import Charge as Charge
-from eventmill.server.access.quota import Quotas
+from eventmill.server.access.quota import Charge, Quotas
 from eventmill.server.access.roles import EVERYTHING, Action, Grant, Place, Resource, Role
 from eventmill.server.access.signers import Signers
 from eventmill.server.access.snapshot import (
@@ -55,6 +54,7 @@ from eventmill.server.access.snapshot import (
     load_snapshot,
     secret_hash,
 )
+from eventmill.server.access.withdrawing import withdraw_grants
 from eventmill.wire.api_token import TOKEN_BYTES, token_fault, token_of
 
 LOOK_SECONDS = 0.25
@@ -67,6 +67,8 @@ _ISSUED_KEPT_MAX = 1_000
 
 FOLDER_OWNER = Principal("folder", PrincipalKind.FOLDER, (Grant(Role.ADMIN, EVERYTHING),))
 """Whoever owns the data folder, and could open its files as well."""
+SERVER = Principal("server", PrincipalKind.FOLDER, (Grant(Role.ADMIN, EVERYTHING),))
+"""The server itself, such as when a table's time is over."""
 
 
 class Access:
@@ -338,6 +340,14 @@ class Access:
             self._database.insert_act(act_id(now), json.dumps(act_to_json(noted)))
         self.look()
         return policy
+
+    def withdraw(self, principal: Principal, place: Place) -> None:
+        """End the grants on exactly this table, or in this dataset, which is about to be dropped.
+
+        Who drops it, and may, need not administer it: what is left of it allows nobody anything.
+        """
+        if withdraw_grants(self._database, self._clock, principal.name, place):
+            self.look()
 
     def permitted(
         self, principal: Principal, place: Place, permissions: Sequence[str]

@@ -46,6 +46,7 @@ _VERBS = {
     Action.DESCRIBE: "see",
     Action.APPLY: "make or change",
     Action.DROP: "drop",
+    Action.REPLACE: "replace rows of",
     Action.REPLAY: "replay rejected events of",
     Action.DISCARD: "discard rejected events of",
     Action.MONITOR: "watch",

@@ -28,6 +28,8 @@ class Action(StrEnum):
     """Create or change the definition of a table or dataset."""
     DROP = "drop"
     """Remove a table or dataset with its rows."""
+    REPLACE = "replace"
+    """Put a workflow's rows in the place of those that it made before."""
     REPLAY = "replay"
     """Put rejected events of a table again."""
     DISCARD = "discard"

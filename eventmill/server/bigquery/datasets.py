@@ -172,9 +172,11 @@ class Datasets:
                 f" {len(views)} views; delete them first, or say deleteContents",
             )
         for view in views:
-            self._rooms.views.forget(view.id)
+            self._rooms.drop_view(call.principal, view.id)
         for table in tables:
-            self._rooms.drop(table.id)
+            self._rooms.drop(call.principal, table.id)
+        # Those of the dataset itself, and those on tables that it was yet to have.
+        self._rooms.guard.withdraw(call.principal, call.dataset)
         self._rooms.catalog.forget_dataset(found.project, found.dataset)
         self._rooms.guard.record(call.principal, "dataset_dropped", call.dataset)
         return Reply(None, 204)

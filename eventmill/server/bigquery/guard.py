@@ -14,12 +14,12 @@ from eventmill.server.access import (
     Access,
     Action,
     Binding,
+    Charge,
     Policy,
     Principal,
     Resource,
     principal_in,
 )
-from eventmill.server.access.access import Charge
 
 
 class Guard:
@@ -57,6 +57,10 @@ class Guard:
     ) -> None:
         """Note an administrative act in the audit."""
         self._access.record(principal, act, place, detail)
+
+    def withdraw(self, principal: Principal, place: TableId | Resource) -> None:
+        """End the grants on what is about to be dropped."""
+        self._access.withdraw(principal, place)
 
     def policy_of(self, place: TableId | Resource) -> Policy:
         """Return the bindings on exactly this resource."""

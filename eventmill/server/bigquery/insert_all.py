@@ -21,7 +21,7 @@ from eventmill.server.bigquery.calls import Answer, Call, table_of
 from eventmill.server.bigquery.dialect import KnownNames, bigquery_encoder
 from eventmill.server.bigquery.errors import ApiError, Fault, fault_of, invalid
 from eventmill.server.bigquery.rooms import Rooms, is_own, shown
-from eventmill.server.putting import StorePutter
+from eventmill.server.putting import StorePutter, count_events
 from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
 from eventmill.wire.batch import Batch
 from eventmill.wire.event_limits import event_size_problem, insert_id_problem
@@ -72,17 +72,16 @@ class InsertAll:
         if judged.faults and not keep_good:
             stopped = Fault("stopped", "")
             faults = {place: judged.faults.get(place, stopped) for place in range(judged.count)}
-            self._count(table.id, 0, 0, len(faults))
+            self._count(table.id, Verdict(0), len(faults))
             return _answer(faults)
-        accepted = duplicates = 0
+        verdict = Verdict(0)
         if judged.events:
             verdict = await self._put(call, table, judged)
-            accepted, duplicates = verdict.accepted, verdict.duplicates
             for rejection in verdict.rejected:
                 judged.faults[judged.places[rejection.index]] = Fault(
                     "invalid", rejection.message, rejection.field
                 )
-        self._count(table.id, accepted, duplicates, len(judged.faults))
+        self._count(table.id, verdict, len(judged.faults))
         return _answer(judged.faults)
 
     def _waits_for_disk(self, raw: bytes) -> bool:
@@ -189,16 +188,14 @@ class InsertAll:
         guard.record(call.principal, "table_created", table, f"from the template {base}")
         return made
 
-    def _count(self, table: TableId, accepted: int, duplicates: int, rejected: int) -> None:
-        name, metrics = str(table), self._metrics
-        metrics.add(Metric.BATCHES, 1, name)
-        for word, number in (
-            ("accepted", accepted),
-            ("duplicate", duplicates),
-            ("rejected", rejected),
-        ):
-            if number:
-                metrics.add(Metric.EVENTS, number, name, word)
+    def _count(self, table: TableId, stored: Verdict, rejected: int) -> None:
+        count_events(
+            self._metrics,
+            table,
+            accepted=stored.accepted,
+            duplicates=stored.duplicates,
+            rejected=rejected,
+        )
 
 
 def without_own(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:

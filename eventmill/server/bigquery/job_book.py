@@ -142,6 +142,14 @@ class JobBook:
         found = self._select("WHERE key = ?", (key,))
         return found[0] if found else None
 
+    def find_upload(self, project: str, principal: str, upload_id: str) -> Job | None:
+        """Return the job that a file was sent for by ``principal``; None: there is none."""
+        found = self._select(
+            "WHERE project = ? AND principal = ? AND json_extract(said, '$.upload') = ?",
+            (project, principal, upload_id),
+        )
+        return found[0] if found else None
+
     def unfinished(self) -> list[Job]:
         """Return the jobs that have not ended, in the order in which they were asked for."""
         return self._select("WHERE state != 'DONE' ORDER BY seq", ())

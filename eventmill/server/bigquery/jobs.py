@@ -33,6 +33,7 @@ from eventmill.server.bigquery.query_settings import (
 from eventmill.server.bigquery.query_work import QueryWork, copied_tables
 from eventmill.server.bigquery.results import Results
 from eventmill.server.bigquery.rooms import Rooms
+from eventmill.server.bigquery.slot_work import slot_script_of
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 _KINDS = ("query", "load", "copy")
@@ -129,6 +130,10 @@ class Jobs:
 
     # -- for the other rooms ---------------------------------------------------------------
 
+    def of_upload(self, call: Call, upload_id: str) -> Job | None:
+        """Return the job that the caller has sent a file for; None: it was not begun."""
+        return self._book.find_upload(call.project, call.principal.name, upload_id)
+
     def required(self, call: Call) -> Job:
         """Return the job of the address, or refuse the call."""
         job = self._book.find(call.project, call.path["job"])
@@ -197,6 +202,12 @@ class Jobs:
 
     def _asked_query(self, principal: Principal, job: Job, part: Mapping[str, Any]) -> Asked:
         check_query_keys(part)
+        script = slot_script_of(part)
+        if script is not None:
+            self._rooms.guard.require(principal, Action.REPLACE, script.output)
+            if script.staging is not None:
+                self._rooms.guard.require_query(principal, [script.staging])
+            return Asked(job)
         is_dry = bool(job.configuration.get("dryRun"))
         if part.get("destinationTable"):
             self._destinations.require(principal, wish_of(part, "WRITE_EMPTY"))

@@ -87,7 +87,7 @@ def query_settings(
         dataset = (str(default.get("projectId") or project), str(default["datasetId"]))
         table_of(*dataset, "t")
     ready = ready_query(sql, project, dataset, views)
-    params = _used(_parameters(configuration), ready)
+    params = _used(parameters_of(configuration), ready)
     try:
         tables = translate(ready.sql, params).tables
     except QueryError as error:
@@ -107,7 +107,8 @@ def _used(params: Mapping[str, Any], ready: ReadyQuery) -> dict[str, Any]:
     }
 
 
-def _parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of each query parameter by its name."""
     given = configuration.get("queryParameters") or []
     if not isinstance(given, list):
         raise invalid("queryParameters must be a list", "queryParameters")

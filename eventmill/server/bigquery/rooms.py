@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from eventmill.base.clock import Clock
 from eventmill.base.errors import TableNotFoundError
 from eventmill.schema.table import Table, TableId
+from eventmill.server.access import SERVER, Principal
 from eventmill.server.bigquery.catalog import Catalog
 from eventmill.server.bigquery.errors import not_found
 from eventmill.server.bigquery.guard import Guard
@@ -45,11 +46,17 @@ class Rooms:
         except TableNotFoundError:
             return None
 
-    def drop(self, table: TableId) -> None:
+    def drop(self, principal: Principal, table: TableId) -> None:
         """Remove a table and what was said of it; one that is gone already is no error."""
+        self.guard.withdraw(principal, table)
         with contextlib.suppress(TableNotFoundError):
             self.store.drop(table)
         self.catalog.forget_table(table)
+
+    def drop_view(self, principal: Principal, name: TableId) -> None:
+        """Remove a view; the tables that it reads stay."""
+        self.guard.withdraw(principal, name)
+        self.views.forget(name)
 
     def has_expired(self) -> bool:
         """Tell whether the time of any table is over. Asks no disk."""
@@ -65,7 +72,7 @@ class Rooms:
             live = self.live(name)
             # One of the same name that was made since has nothing to do with the entry.
             if live is not None and live.created_at == created_at and not is_own(name):
-                self.store.drop(name)
+                self.drop(SERVER, name)
                 count += 1
             self.catalog.forget_table(name)
         return count

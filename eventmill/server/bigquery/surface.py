@@ -37,6 +37,7 @@ from eventmill.server.bigquery.query_work import QueryWork
 from eventmill.server.bigquery.results import Results
 from eventmill.server.bigquery.rooms import Rooms
 from eventmill.server.bigquery.row_writer import RowWriter
+from eventmill.server.bigquery.slot_work import SlotWork
 from eventmill.server.bigquery.table_data import TableData
 from eventmill.server.bigquery.tables import Tables
 from eventmill.server.bigquery.upkeep import SurfaceUpkeep
@@ -64,6 +65,7 @@ class Surface:
         self,
         store: Store,
         access: Access,
+        putter: StorePutter,
         settings: ServerSettings,
         budget: BodyBudget,
         metrics: Metrics,
@@ -74,6 +76,7 @@ class Surface:
         Args:
             store: stays the caller's.
             access: who may do what; stays the caller's.
+            putter: puts streamed rows into the store.
             settings: limits.
             budget: of request bodies.
             metrics: registry to count in.
@@ -94,7 +97,7 @@ class Surface:
         writer = RowWriter(rooms, os.path.join(folder, "rows"))
         work = QueryWork(rooms, self._results, destinations, writer, settings.query_seconds_max)
         works = {
-            "query": work.query,
+            "query": SlotWork(rooms, self._results, work.query).run,
             "copy": work.copy,
             "load": LoadWork(destinations, writer, uploads).load,
         }
@@ -104,7 +107,7 @@ class Surface:
         self._budget, self._guard = budget, rooms.guard
         self._data = (datasets, tables, TableData(rooms), Iam(rooms, datasets))
         self._projects = Projects(rooms)
-        self._insert_all = InsertAll(rooms, StorePutter(store), metrics)
+        self._insert_all = InsertAll(rooms, putter, metrics)
         self._jobs = (jobs, QueryCalls(jobs, self._results), UploadCalls(jobs, uploads, budget))
 
     def start(self) -> None:

@@ -203,7 +203,7 @@ class Tables:
         table = call.table
         self._rooms.guard.require(call.principal, Action.DROP, table)
         self._rooms.describe(table)
-        self._rooms.drop(table)
+        self._rooms.drop(call.principal, table)
         self._rooms.guard.record(call.principal, "table_dropped", table)
         return Reply(None, 204)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,7 @@ class UploadCalls:
         self._jobs = jobs
         self._uploads = uploads
         self._budget = budget
+        self._starting = threading.Lock()
 
     async def post(self, call: Call, request: Request) -> Answer:
         """Take a whole file, or begin a resumable upload."""
@@ -53,9 +55,18 @@ class UploadCalls:
 
     async def put(self, call: Call, request: Request) -> Answer:
         """Take a piece of a resumable upload, or tell how far it is."""
-        upload = await run_in_threadpool(
-            self._uploads.find, call.query.get("upload_id", ""), call.project, call.principal.name
-        )
+        upload_id = call.query.get("upload_id", "")
+        try:
+            upload = await run_in_threadpool(
+                self._uploads.find, upload_id, call.project, call.principal.name
+            )
+        except ApiError:
+            job = await run_in_threadpool(self._jobs.of_upload, call, upload_id)
+            if job is None:
+                raise
+            async for _ in request.stream():
+                pass  # the answer to the last piece was lost, and so it came again
+            return job_document(job, call.base_url)
         length = call.headers.get("content-length", "")
         piece = piece_of(
             call.headers.get("content-range"), int(length) if length.isdigit() else None
@@ -119,7 +130,12 @@ class UploadCalls:
         return Reply(None, 200, {"Location": location, "X-GUploader-UploadID": upload.upload_id})
 
     def _start(self, call: Call, upload: Upload, asked: Asked | None = None) -> Answer:
-        """Begin the job of a file that is there whole."""
+        """Begin the job of a file that is there whole; once, however often its end comes."""
+        with self._starting:
+            job = self._jobs.of_upload(call, upload.upload_id)
+            return job_document(job, call.base_url) if job else self._begun(call, upload, asked)
+
+    def _begun(self, call: Call, upload: Upload, asked: Asked | None) -> Answer:
         asked = asked or self._load(call, upload.document)
         job = asked.job
         asked = Asked(replace(job, said={**job.said, "upload": upload.upload_id}))

@@ -119,7 +119,7 @@ class ViewCalls:
     def delete(self, call: Call, view: View) -> Answer:
         """Remove a view; the tables that it reads stay."""
         self._rooms.guard.require(call.principal, Action.DROP, view.id)
-        self._views.forget(view.id)
+        self._rooms.drop_view(call.principal, view.id)
         self._rooms.guard.record(call.principal, "view_dropped", view.id)
         return Reply(None, 204)
 

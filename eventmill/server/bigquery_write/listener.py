@@ -11,6 +11,7 @@ import grpc
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import UsageError
+from eventmill.base.metrics import Metrics
 from eventmill.server.access import Access
 from eventmill.server.bigquery_write.service import REQUEST_BYTES_MAX, WriteService
 from eventmill.server.bigquery_write.streams import Streams
@@ -35,6 +36,7 @@ class WriteListener:
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Clock = SYSTEM_CLOCK,
+        metrics: Metrics | None = None,
     ) -> None:
         """Bind the address; nothing is answered before ``start``.
 
@@ -45,6 +47,7 @@ class WriteListener:
             host: address of this machine; it has been checked to be allowed.
             port: 0 picks a free one.
             clock: says when.
+            metrics: registry to count in; None: a new one.
 
         Raises:
             UsageError: the address cannot be bound.
@@ -59,9 +62,8 @@ class WriteListener:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self._server.add_generic_rpc_handlers(
-            (WriteService(store, access, self._streams, clock).handler(),)
-        )
+        service = WriteService(store, access, self._streams, clock, metrics or Metrics())
+        self._server.add_generic_rpc_handlers((service.handler(),))
         shown = f"[{host}]" if ":" in host else host
         try:
             self.port: int = self._server.add_insecure_port(f"{shown}:{port}")

@@ -32,13 +32,15 @@ from eventmill.base.errors import (
     SchemaError,
     TableNotFoundError,
     TransientError,
+    UnauthenticatedError,
     UsageError,
 )
+from eventmill.base.metrics import Metric, Metrics
 from eventmill.schema.problem import EventProblem
 from eventmill.schema.table import Table, TableId
 from eventmill.server.access import Access, Action, Principal
-from eventmill.server.access.errors import CredentialsError
 from eventmill.server.bigquery.dialect import bigquery_encoder
+from eventmill.server.bigquery_write.calling import Callers
 from eventmill.server.bigquery_write.row_reading import RowType
 from eventmill.server.bigquery_write.streams import (
     Part,
@@ -47,11 +49,13 @@ from eventmill.server.bigquery_write.streams import (
     Streams,
     StreamState,
 )
+from eventmill.server.putting import count_events
 from eventmill.store.port import Store
 from eventmill.wire.batch import Batch, encode_payload
 from eventmill.wire.event_limits import event_size_problem
 from eventmill.wire.insert_id import InsertIdSource
 from eventmill.wire.split import cut
+from eventmill.wire.verdict import Verdict
 
 _logger = logging.getLogger("eventmill.server")
 SERVICE = "google.cloud.bigquery.storage.v1.BigQueryWrite"
@@ -76,17 +80,22 @@ class _RefusedError(Exception):
 class WriteService:
     """Answers the calls of the API. Safe from any thread."""
 
-    def __init__(self, store: Store, access: Access, streams: Streams, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, access: Access, streams: Streams, clock: Clock, metrics: Metrics
+    ) -> None:
         """Carry out the commits that a stopped server has left half-way.
 
         Args:
             store: where rows go.
-            access: who may write.
+            access: who may write, and where refusals are noted.
             streams: those that clients have made; the caller closes them.
             clock: says when.
+            metrics: counts events, and refusals.
         """
         self._store = store
         self._access = access
+        self._metrics = metrics
+        self._callers = Callers(access, metrics)
         self._streams = streams
         self._clock = clock
         self._insert_ids = InsertIdSource()
@@ -114,7 +123,7 @@ class WriteService:
         }  # fmt: skip
         handlers = {
             name: unary(
-                self._answering(call),
+                self._answering(name, call),
                 request_deserializer=asked.deserialize,
                 response_serializer=answer.serialize,
             )
@@ -127,12 +136,13 @@ class WriteService:
         )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _answering(self, call: Callable[[Any, Principal], Any]) -> Callable[..., Any]:
+    def _answering(self, name: str, call: Callable[[Any, Principal], Any]) -> Callable[..., Any]:
         """Return ``call`` as gRPC wants it: who calls is known, and errors are statuses."""
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
             try:
-                return call(request, self._principal(context))
+                with self._callers.principal_of(name, context) as principal:
+                    return call(request, principal)
             except _RefusedError as refused:
                 context.abort(refused.code, str(refused))
             except EventmillError as error:
@@ -183,7 +193,7 @@ class WriteService:
     def _carry_out(self, stream: Stream) -> None:
         for part in self._streams.parts(stream.name):
             batch = Batch(stream.table, part.fingerprint, part.payload, client=_CLIENT)
-            rejected = self._store.put(batch).rejected
+            rejected = self._stored(batch).rejected
             if rejected:  # judged before they came here: the table has been changed since
                 _logger.warning(
                     "%d rows of %s are in quarantine: %s",
@@ -206,9 +216,9 @@ class WriteService:
         for request in requests:
             answer = AppendRowsResponse()
             try:
-                principal = self._principal(context)
-                connection.take(request)
-                answer = self._append(request, connection, principal)
+                with self._callers.principal_of("AppendRows", context) as principal:
+                    connection.take(request)
+                    answer = self._append(request, connection, principal)
             except _RefusedError as refused:
                 _set_error(answer, refused.code, str(refused), refused.storage_code)
             except EventmillError as error:
@@ -241,6 +251,7 @@ class WriteService:
         prefix = b"" if stream is None else stream.name.rpartition("/")[2].encode()
         ids, events, faults = self._events(table, connection.row_type(table), rows, prefix, first)
         if faults:
+            self._count(table.id, Verdict(0), len(rows))
             answer = AppendRowsResponse(row_errors=faults)
             _set_error(
                 answer, _Status.INVALID_ARGUMENT,
@@ -330,7 +341,7 @@ class WriteService:
         return ids, events, faults
 
     def _put(self, batch: Batch) -> None:
-        verdict = self._store.put(batch)
+        verdict = self._stored(batch)
         if verdict.rejected:
             # Judged before they came here; what is told now came with a change of the table.
             raise _RefusedError(
@@ -338,9 +349,21 @@ class WriteService:
                 f"{len(verdict.rejected)} rows are in quarantine: {verdict.rejected[0].message}",
             )
 
-    def _principal(self, context: grpc.ServicerContext) -> Principal:
-        pairs = [(str(key), str(value)) for key, value in context.invocation_metadata()]
-        return self._access.principal_of(pairs)
+    def _stored(self, batch: Batch) -> Verdict:
+        begun_at = self._clock.monotonic()
+        verdict = self._store.put(batch)
+        self._metrics.observe(Metric.PUT_SECONDS, self._clock.monotonic() - begun_at)
+        self._count(batch.table, verdict, len(verdict.rejected))
+        return verdict
+
+    def _count(self, table: TableId, stored: Verdict, rejected: int) -> None:
+        count_events(
+            self._metrics,
+            table,
+            accepted=stored.accepted,
+            duplicates=stored.duplicates,
+            rejected=rejected,
+        )
 
 
 class _Connection:
@@ -429,7 +452,7 @@ def _why_not(stream: Stream) -> StorageError | None:
 def _code_of(error: EventmillError) -> tuple[grpc.StatusCode, int]:
     if isinstance(error, TableNotFoundError):
         return _Status.NOT_FOUND, _CODES.TABLE_NOT_FOUND
-    if isinstance(error, CredentialsError):
+    if isinstance(error, UnauthenticatedError):
         return _Status.UNAUTHENTICATED, 0
     if isinstance(error, AccessError):
         return _Status.PERMISSION_DENIED, 0

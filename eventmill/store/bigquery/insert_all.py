@@ -61,11 +61,11 @@ class JsonRows:
         """Return one row an event, in order; see ``RowWriter.rows``."""
         batch = self._reader.read(pa.array(events, pa.binary()))
         table = pa.Table.from_batches([batch]).cast(self._exact)
-        at = pa.array([ingested_us], pa.timestamp("us", tz="UTC"))[0].as_py()
+        at = timestamp_text(pa.array([ingested_us], pa.timestamp("us", tz="UTC"))[0].as_py())
         rows = [row for chunk in json_rows(QueryResult(table, _NOT_READ)) for row in chunk]
         for insert_id, row in zip(insert_ids, rows, strict=True):
             row[INSERT_ID] = insert_id.decode()
-            row[INGESTED_AT] = timestamp_text(at)
+            row[INGESTED_AT] = at
         return rows
 
 
@@ -91,10 +91,9 @@ class InsertAllWriter:
             PermanentError: as before, and it would be so again.
         """
         places = list(range(len(rows)))
-        sizes = [len(orjson.dumps(row)) for row in rows]
         faults: list[RowFault] = []
         while places:
-            part = places[: _fitting([sizes[place] for place in places])]
+            part = places[: _fitting([rows[place] for place in places[:REQUEST_ROWS_MAX]])]
             stopped, found = self._send(table, rows, part, timeout_seconds)
             faults += found
             # Rows beside a faulty one are not appended: they go again, without it.
@@ -163,14 +162,16 @@ def _told(
     return [place for place in part if place not in faulty], faults
 
 
-def _fitting(sizes: Sequence[int]) -> int:
+def _fitting(rows: Sequence[dict[str, Any]]) -> int:
     """Return how many of the first rows go into one request; at least one."""
+    if len(orjson.dumps(rows)) <= REQUEST_BYTES_MAX:
+        return len(rows)
     total = 0
-    for count, size in enumerate(sizes):
-        total += size
-        if count and (count == REQUEST_ROWS_MAX or total > REQUEST_BYTES_MAX):
+    for count, row in enumerate(rows):
+        total += len(orjson.dumps(row))
+        if count and total > REQUEST_BYTES_MAX:
             return count
-    return len(sizes)
+    return len(rows)
 
 
 def exact_type(type_: pa.DataType, column: Column) -> pa.DataType:

@@ -117,7 +117,7 @@ class Questions:
         config = bigquery.QueryJobConfig(
             dry_run=dry_run,
             use_query_cache=not dry_run,
-            query_parameters=[_parameter(name, value) for name, value in (params or {}).items()],
+            query_parameters=[parameter(name, value) for name, value in (params or {}).items()],
         )
         if not dry_run:
             config.maximum_bytes_billed = self._billed_bytes_max
@@ -151,10 +151,11 @@ class Questions:
         return rows, False
 
 
-def _parameter(
+def parameter(
     name: str,
     value: Any,  # noqa: ANN401 - any value of SQL
 ) -> bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter:
+    """Return a query parameter as the client library has it; QueryError for an odd type."""
     if isinstance(value, (list, tuple)):
         kinds = [_kind(each) for each in value if each is not None]
         return bigquery.ArrayQueryParameter(name, kinds[0] if kinds else "STRING", list(value))

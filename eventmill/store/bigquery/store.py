@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from google.cloud import bigquery
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import (
@@ -31,6 +33,7 @@ from eventmill.store.bigquery.events_in import InsertAllDoor, RowDoor, StorageDo
 from eventmill.store.bigquery.insert_all import InsertAllWriter
 from eventmill.store.bigquery.place import BigQueryPlace
 from eventmill.store.bigquery.questions import Questions, partition_conditions
+from eventmill.store.bigquery.slots import SlotWriter
 from eventmill.store.bigquery.storage_write import (
     APPEND_TIMEOUT_SECONDS,
     RowFault,
@@ -46,11 +49,15 @@ from eventmill.store.quarantine import (
     quarantine_spec,
     rejected_events,
 )
+from eventmill.store.slots import SlotKey, SlotOutcome
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Features
 from eventmill.wire.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ENTRY_SECONDS_MAX = 60.0
 """How long a table's definition is taken for the newest; a batch under an unknown fingerprint
@@ -89,6 +96,8 @@ class BigQueryStore:
         self._questions = Questions(self.client, place.project, place.billed_bytes_max)
         self._storage = StorageWriter(lambda: place.write_client(credentials), clock)
         self._insert_all = InsertAllWriter(self.client)
+        own = bigquery.DatasetReference(place.project, place.own_dataset)
+        self._slots = SlotWriter(self.client, own, place.billed_bytes_max, clock)
         self._entries: dict[TableId, tuple[TableEntry, float]] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -176,6 +185,19 @@ class BigQueryStore:
             )
         with self._settling(table):
             entry.door.append_all(batch.insert_ids, batch.events, int(self._clock.now() * 1e6))
+
+    def replace_slot(
+        self, table: TableId, slot: SlotKey, rows: pa.Table, *, generation: int
+    ) -> SlotOutcome:
+        """Put ``rows`` in the place of whatever the slot had (see ``SlotStore.replace_slot``).
+
+        Rows that came by ``put`` under an insert ID of the slot go with it.
+        """
+        self._check_open()
+        self._refuse_own(table)
+        entry = self._entry(self._named(table), fresh=True)
+        _require_own_columns(entry)
+        return self._slots.replace(entry.definition.table.spec, slot, rows, generation)
 
     # -- tables ---------------------------------------------------------------------------
 

@@ -2,6 +2,6 @@
 
 from eventmill.store.googlesql.bounds import TimeBounds
 from eventmill.store.googlesql.tables import view_name
-from eventmill.store.googlesql.translation import Translation, translate
+from eventmill.store.googlesql.translation import Translation, parameter_names, translate
 
-__all__ = ["TimeBounds", "Translation", "translate", "view_name"]
+__all__ = ["TimeBounds", "Translation", "parameter_names", "translate", "view_name"]

@@ -27,6 +27,7 @@ from eventmill.store.googlesql.refusals import unsupported, wrong
 _CLOCK_PARTS = tuple(MICROSECONDS)
 _DATE_PARTS = ("DAY", "WEEK", "ISOWEEK", "MONTH", "QUARTER", "YEAR", "ISOYEAR")
 _DATE_SPANS = ("DAY", "WEEK", "MONTH", "QUARTER", "YEAR")
+_NO_TIME = 2**63 - 1
 _ALL_SPANS = (*_CLOCK_PARTS, "WEEK", "MONTH", "QUARTER", "YEAR")
 
 
@@ -50,6 +51,25 @@ def as_date(call: Call, index: int) -> str:
 def local_time(timestamp: str, zone: str) -> str:
     """Return a written TIMESTAMP as the DATETIME that clocks in ``zone`` show."""
     return f"timezone({zone}, {as_timestamp(timestamp)})"
+
+
+def _since_1970(microseconds: int) -> Callable[[Call], str]:
+    """Return the writer of a function that counts units of ``microseconds`` since 1970.
+
+    DuckDB's timestamps go far beyond GoogleSQL's years 0001 to 9999, and its other functions then
+    fail on them. One that is outside becomes the number which DuckDB itself refuses, as SAFE can
+    make NULL of such an error alone.
+    """
+    first, last = -62_135_596_800_000_000 // microseconds, 253_402_300_799_999_999 // microseconds
+
+    def write(call: Call) -> str:
+        number = call.sql(0)
+        return (
+            f"make_timestamptz(CASE WHEN {number} NOT BETWEEN {first} AND {last}"
+            f" THEN {_NO_TIME} ELSE {number} * {microseconds} END)"
+        )
+
+    return write
 
 
 def _zone(call: Call, index: int) -> str | None:
@@ -234,9 +254,9 @@ TIMES: Rules = {
     "UNIX_DATE": scalar(
         lambda call: f"date_diff('day', DATE '1970-01-01', {as_date(call, 0)})", kind="INT64"
     ),
-    "TIMESTAMP_SECONDS": scalar("make_timestamptz({0} * 1000000)", kind="TIMESTAMP"),
-    "TIMESTAMP_MILLIS": scalar("make_timestamptz({0} * 1000)", kind="TIMESTAMP"),
-    "TIMESTAMP_MICROS": scalar("make_timestamptz({0})", kind="TIMESTAMP"),
+    "TIMESTAMP_SECONDS": scalar(_since_1970(1_000_000), kind="TIMESTAMP"),
+    "TIMESTAMP_MILLIS": scalar(_since_1970(1_000), kind="TIMESTAMP"),
+    "TIMESTAMP_MICROS": scalar(_since_1970(1), kind="TIMESTAMP"),
     "DATE_FROM_UNIX_DATE": scalar(
         "CAST(DATE '1970-01-01' + CAST({0} AS INTEGER) AS DATE)", kind="DATE"
     ),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlglot import exp
+
 from eventmill.base.clock import SYSTEM_CLOCK, utc_datetime
 from eventmill.base.errors import QueryError
 from eventmill.schema.table import DEFAULT_PROJECT, TableId
@@ -14,6 +16,8 @@ from eventmill.store.googlesql.bounds import TimeBounds, merge
 from eventmill.store.googlesql.grammar import parse
 from eventmill.store.googlesql.queries import Queries
 from eventmill.store.googlesql.values import Parameters
+
+_TOO_DEEP = "the query is nested too deeply; split it with WITH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,18 @@ class Translation:
     """Tables whose view must also show ``_insert_id`` and ``_ingested_at``; no other may."""
     time_bounds: Mapping[tuple[TableId, str], TimeBounds]
     """By table and column (in lower case): rows outside, or with NULL there, change nothing."""
+
+
+def parameter_names(sql: str) -> frozenset[str]:
+    """Return the names of the parameters that a query mentions, in lower case.
+
+    Raises:
+        QueryError: it is not one SELECT or WITH statement.
+    """
+    try:
+        return frozenset(str(node.name).lower() for node in parse(sql).find_all(exp.Parameter))
+    except RecursionError:
+        raise QueryError(_TOO_DEEP) from None
 
 
 def translate(
@@ -67,7 +83,7 @@ def translate(
             writer = Queries(parameters, written_now, default_project, hidden)
             text = writer.write_statement(tree)
     except RecursionError:
-        raise QueryError("the query is nested too deeply; split it with WITH") from None
+        raise QueryError(_TOO_DEEP) from None
     used = parameters.used()
     return Translation(
         sql=text,

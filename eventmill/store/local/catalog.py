@@ -75,6 +75,7 @@ class TableCache:
         self._tables: dict[TableId, LiveTable] = {}
         self._changes = -1
         self._looked_at = float("-inf")
+        self._latest: tuple[TableId, dict[TableId, LiveTable], LiveTable] | None = None
 
     def close(self) -> None:
         """Let go of the manifest."""
@@ -87,11 +88,17 @@ class TableCache:
         Raises:
             TableNotFoundError: there is none; near names are listed.
         """
-        found = self._current(fresh=fresh).get(table)
+        tables = self._current(fresh=fresh)
+        latest = self._latest
+        if latest is not None and latest[0] is table and latest[1] is tables:
+            return latest[2]  # a sender asks with the same object again and again
+        found = tables.get(table)
         if found is None and not fresh:
-            found = self._current(fresh=True).get(table)
+            tables = self._current(fresh=True)
+            found = tables.get(table)
         if found is None:
-            raise no_such_table(table, self._tables)
+            raise no_such_table(table, tables)
+        self._latest = table, tables, found
         return found
 
     def forget(self) -> None:

@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import accumulate
 
 from eventmill.base.clock import Clock
 from eventmill.base.errors import BackPressureError, EventmillError, UnavailableError
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.frame import encode_head
-from eventmill.store.local.gathering import Finish
+from eventmill.store.local.ingest_times import IngestTimes
 from eventmill.store.local.log import TableLog
-from eventmill.wire.batch import Batch, encode_payload, insert_ids_of
+from eventmill.wire.batch import encode_payload, events_of, insert_ids_of
+from eventmill.wire.sink import Answer
+from eventmill.wire.verdict import Verdict, stored_verdict
 
 _logger = logging.getLogger("eventmill.store")
 
@@ -39,7 +42,9 @@ WAITING_BYTES_MAX = 64_000_000
 class Submission:
     """One batch on its way into the log."""
 
-    batch: Batch
+    payload: bytes
+    count: int
+    """Its events."""
     keys: Sequence[bytes]
     """16-byte hashes of the insert IDs, in order."""
     checksum: int
@@ -47,10 +52,8 @@ class Submission:
     run, and the committer would have to win its turn back."""
     version: int
     """Version of the definition that the events were judged by, written into their frame."""
-    finish: Finish
-    """Called once, from the committer's thread: with the places of duplicates in ``batch``,
-    ascending, or with the error."""
-    duplicates: Sequence[int] = ()
+    answer: Answer
+    """Called once, from the committer's thread."""
 
 
 class TableCommitter:
@@ -63,11 +66,11 @@ class TableCommitter:
         window: DedupWindow,
         clock: Clock,
         *,
-        restore: Callable[[], None],
+        restore: Callable[[IngestTimes], None],
         seed: int,
         seal_after_seconds: float,
     ) -> None:
-        """Recover the log, then call ``restore`` for the IDs in the lake, then start the thread.
+        """Recover the log, then call ``restore`` for what the lake knows, then start the thread.
 
         Raises:
             TransientError: the log cannot be read now.
@@ -75,14 +78,17 @@ class TableCommitter:
         self._log = log
         self._window = window
         self._clock = clock
+        self.times = IngestTimes(clock)
+        """Gives each frame its time; others who add rows to the table take theirs here too."""
         self._restore = restore
         self._seed = seed
         self._seal_after_seconds = seal_after_seconds
         self._sequence = 0
         self._opened_at: float | None = None
-        self._waiting: deque[Submission] = deque()
+        self._waiting: list[Submission] = []
         self._waiting_bytes = 0
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._closing = False
         self._started = (clock.now(), clock.monotonic())
         self._seal_wanted: list[Future[bool]] = []
@@ -103,14 +109,14 @@ class TableCommitter:
         return self._log.open_bytes
 
     def submit(self, submission: Submission) -> None:
-        """Queue a batch; its ``finish`` is called when it is synced or refused.
+        """Queue a batch; its ``answer`` is called when it is synced or refused.
 
         Raises:
             BackPressureError: too much is waiting already.
             UnavailableError: the store is closing.
         """
-        size = len(submission.batch.payload)
-        with self._wake:
+        size = len(submission.payload)
+        with self._lock:
             if self._closing:
                 raise UnavailableError("the store is closing")
             if self._waiting_bytes + size > WAITING_BYTES_MAX and self._waiting:
@@ -155,13 +161,11 @@ class TableCommitter:
         with self._wake:
             if not self._waiting and not self._seal_wanted and not self._closing:
                 self._wake.wait(timeout=self._seconds_to_seal())
-            group: list[Submission] = []
-            size = 0
-            while self._waiting and (not group or size < GROUP_BYTES_MAX):
-                submission = self._waiting.popleft()
-                size += len(submission.batch.payload)
-                group.append(submission)
-            self._waiting_bytes -= size
+            group, self._waiting = self._waiting, []
+            if self._waiting_bytes > GROUP_BYTES_MAX:
+                fits = _first_places(group)
+                group, self._waiting = group[:fits], group[fits:]
+            self._waiting_bytes = sum(len(submission.payload) for submission in self._waiting)
             seals, self._seal_wanted = self._seal_wanted, []
             return group, seals, self._closing and not self._waiting
 
@@ -196,17 +200,17 @@ class TableCommitter:
             if self._log.is_broken:
                 self._recover()
             self._window.expire(self._not_ahead(now))
-            self._write(group, now)
+            repeated = self._write(group, now)
         except BaseException as error:
             # Whoever waits must hear of it, whatever it is; the thread lives on.
             if not isinstance(error, EventmillError):
                 _logger.exception("committing failed")
                 error = UnavailableError(f"committing failed: {error!r}")
             for submission in group:
-                _tell(submission, (), error)
+                _tell(submission.answer, None, error)
             return
-        for submission in group:
-            _tell(submission, submission.duplicates, None)
+        for submission, duplicates in zip(group, repeated, strict=True):
+            _tell(submission.answer, stored_verdict(submission.count, duplicates), None)
 
     def _not_ahead(self, now: float) -> float:
         """Return ``now``, or the time by what has passed since the start where that is earlier.
@@ -217,67 +221,68 @@ class TableCommitter:
         wall, monotonic = self._started
         return min(now, wall + self._clock.monotonic() - monotonic)
 
-    def _write(self, group: Sequence[Submission], now: float) -> None:
+    def _write(self, group: Sequence[Submission], now: float) -> Sequence[Sequence[int]]:
+        """Store what is new in ``group``; return the places of each batch's duplicates."""
         parts: list[bytes] = []
         rows = 0
         sequence = self._sequence
-        admitted: list[Submission] = []
+        received_us = self.times.next_us(len(group))
+        repeated = self._window.admit([submission.keys for submission in group], now)
         try:
-            for submission in group:
-                submission.duplicates = self._window.admit(submission.keys, now)
-                admitted.append(submission)
-                count = submission.batch.count - len(submission.duplicates)
-                if count:
-                    sequence += 1
-                    payload, checksum = _without(submission)
-                    parts.append(
-                        encode_head(
-                            payload,
-                            sequence=sequence,
-                            received_us=int(now * 1e6),
-                            version=submission.version,
-                            count=count,
-                            checksum=checksum,
-                        )
-                    )
-                    parts.append(payload)
-                    rows += count
+            for submission, duplicates in zip(group, repeated, strict=True):
+                payload, count, checksum = submission.payload, submission.count, submission.checksum
+                if duplicates:
+                    count -= len(duplicates)
+                    if not count:
+                        continue
+                    payload = _without(payload, duplicates)
+                    checksum = zlib.crc32(payload)
+                sequence += 1
+                parts.append(
+                    encode_head(payload, sequence, received_us, submission.version, count, checksum)
+                )
+                parts.append(payload)
+                received_us += 1
+                rows += count
             if parts:
                 self._log.append(parts, rows)
         except BaseException:
-            for submission in reversed(admitted):
-                self._window.forget(submission.keys, submission.duplicates, now)
+            self._window.forget()
             raise
         self._sequence = sequence
         self.groups += 1
         if self._opened_at is None and rows:
             self._opened_at = self._clock.monotonic()
+        return repeated
 
     def _recover(self) -> None:
         self._log.abandon()
         for frame in self._log.recover():
             self._sequence = max(self._sequence, frame.sequence)
+            self.times.know(frame.received_us)
             if self._window.window_seconds:
                 keys = hash_ids(insert_ids_of(frame.payload), self._seed)
                 self._window.restore(keys, frame.received_us / 1e6, self._clock.now())
-        self._restore()
+        self._restore(self.times)
         self._opened_at = None
 
 
-def _tell(submission: Submission, duplicates: Sequence[int], error: EventmillError | None) -> None:
+def _first_places(waiting: Sequence[Submission]) -> int:
+    """Return how many of those that wait make one group, at least one."""
+    sizes = accumulate(len(submission.payload) for submission in waiting)
+    return 1 + sum(1 for size in sizes if size < GROUP_BYTES_MAX)
+
+
+def _tell(answer: Answer, verdict: Verdict | None, error: EventmillError | None) -> None:
     try:
-        submission.finish(duplicates, error)
+        answer(verdict, error)
     except Exception:
         # The batch is synced or refused whatever its caller makes of it; others are waiting.
         _logger.exception("an answer could not be given")
 
 
-def _without(submission: Submission) -> tuple[bytes, int | None]:
-    """Return a batch's payload less its duplicates, and the payload's checksum where known."""
-    batch = submission.batch
-    if not submission.duplicates:
-        return batch.payload, submission.checksum
-    gone = set(submission.duplicates)
-    kept = [index for index in range(batch.count) if index not in gone]
-    ids, events = batch.insert_ids, batch.events
-    return encode_payload([ids[i] for i in kept], [events[i] for i in kept]), None
+def _without(payload: bytes, gone: Sequence[int]) -> bytes:
+    """Return a payload less the events at the places ``gone``."""
+    ids, events = insert_ids_of(payload), events_of(payload)
+    kept = sorted(set(range(len(ids))).difference(gone))
+    return encode_payload([ids[i] for i in kept], [events[i] for i in kept])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +29,8 @@ from eventmill.store.local.lake import LakeWriter, is_unfinished, read_insert_id
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import FileRow, Manifest, SegmentRow
-from eventmill.store.local.partition import expires_at, split
+from eventmill.store.local.output_files import is_written_file, merged_name
+from eventmill.store.local.partition import expires_at, partition_folder, split
 from eventmill.store.own_columns import INGESTED_AT, INSERT_ID, JUDGED_BY, WHOLE_EVENT
 
 _logger = logging.getLogger("eventmill.compaction")
@@ -189,7 +191,8 @@ class Compactor:
                 fresh = self._without_late_duplicates(uid, table, partition, part)
                 deduplicated += part.num_rows - fresh.num_rows
                 if fresh.num_rows:
-                    name = f"{_folder(table, partition)}/{last:010d}-m0.parquet"
+                    folder = partition_folder(table.spec, partition)
+                    name = f"{folder}/{last:010d}-m0.parquet"
                     files.append(writer.write(name, partition, fresh))
         for file in files:
             writer.sync_folder(file.name)
@@ -238,7 +241,9 @@ class Compactor:
         old = [
             file
             for file in self._manifest.files(uid)
-            if file.partition == partition and file.min_ingested_us < horizon
+            if file.partition == partition
+            and file.min_ingested_us < horizon
+            and not file.is_output  # its rows were never put
         ]
         if not old:
             return rows
@@ -253,27 +258,28 @@ class Compactor:
 
     def _merge(self, uid: int, table: Table, report: CompactionReport) -> None:
         small = [f for f in self._manifest.files(uid) if f.bytes < SMALL_FILE_BYTES]
-        small.sort(key=lambda f: (f.partition, f.version))
-        for (partition, version), group in groupby(small, lambda f: (f.partition, f.version)):
+        # Rows of slots stay apart, so that replacing a slot has no other rows to look at.
+        key = attrgetter("partition", "version", "is_output")
+        for (partition, version, _), group in groupby(sorted(small, key=key), key):
             # Files of an older definition stay as they are: they hold what was sent, and reading
             # them adds the newer columns.
             if version != table.version:
                 continue
             chosen = _up_to(list(group), MERGE_BYTES_MAX)
-            if len(chosen) >= MERGE_FILES_MIN:
-                self._merge_files(uid, table, partition, chosen)
+            is_worth = len(chosen) >= MERGE_FILES_MIN
+            if is_worth and self._merge_files(uid, table, partition, chosen):
                 report.merged_files += len(chosen)
 
     def _merge_files(
         self, uid: int, table: Table, partition: str, files: Sequence[FileRow]
-    ) -> None:
+    ) -> bool:
         schema = self._decoder(uid, table).schema
         rows = pa.concat_tables(
             [read_rows(self._layout.of(table.id, uid).lake_file(file.name), schema, file.version)
              for file in files],
             promote_options="default",  # only some may have whole events
         )  # fmt: skip
-        self._replace(uid, table, partition, files, rows)
+        return self._replace(uid, table, partition, files, rows)
 
     def _catch_up(self, uid: int, table: Table, report: CompactionReport) -> None:
         """Write files anew whose events had fields before their table had them.
@@ -294,23 +300,35 @@ class Compactor:
             plain = rows.filter(pc.invert(is_ahead)).drop_columns([WHOLE_EVENT, JUDGED_BY])
             again = decoder.decode_again(rows.filter(is_ahead), file.version)
             both = pa.concat_tables([plain, again], promote_options="permissive")
-            self._replace(uid, table, file.partition, [file], both)
-            report.caught_up_files += 1
+            if self._replace(uid, table, file.partition, [file], both):
+                report.caught_up_files += 1
 
     def _replace(
         self, uid: int, table: Table, partition: str, files: Sequence[FileRow], rows: pa.Table
-    ) -> None:
-        """Put one file with ``rows`` in the place of ``files``."""
+    ) -> bool:
+        """Put one file with ``rows`` in the place of ``files``.
+
+        Returns:
+            False when some of ``files`` are not in the lake any more, as a slot was replaced
+            meanwhile: the next round looks again, and sweeps away what was written in vain.
+        """
         if table.spec.clustering:
             rows = rows.sort_by([(name, "ascending") for name in table.spec.clustering])
         writer = LakeWriter(
             self._layout.of(table.id, uid).lake, table.spec, table.version, self._disk
         )
         merged = writer.write(_merged_name(table, partition, files), partition, rows)
+        merged = replace(merged, is_output=files[0].is_output)
         writer.sync_folder(merged.name)
+        names = [file.name for file in files]
         with self._manifest.writing():
+            if not self._manifest.are_live(uid, names):
+                _logger.info("%s: files were replaced meanwhile; merging is put off", table.id)
+                return False
             self._manifest.add_files(uid, [merged])
-            self._manifest.remove_files(uid, [f.name for f in files], self._clock.now())
+            self._manifest.slots.inherit(uid, names, merged.name)
+            self._manifest.remove_files(uid, names, self._clock.now())
+        return True
 
     # -- what is no longer needed ---------------------------------------------------------
 
@@ -319,15 +337,19 @@ class Compactor:
         if partitioning is None or partitioning.expiration_seconds is None:
             return
         now = self._clock.now()
-        gone = [
-            file
-            for file in self._manifest.files(uid)
-            if (at := expires_at(file.partition, partitioning)) is not None and at <= now
-        ]
-        if not gone:
+
+        def old_files() -> list[FileRow]:
+            return [
+                file
+                for file in self._manifest.files(uid)
+                if (at := expires_at(file.partition, partitioning)) is not None and at <= now
+            ]
+
+        if not old_files():
             return
-        rows = sum(file.rows for file in gone)
         with self._manifest.writing():
+            gone = old_files()  # those that are there now: a slot may have been replaced meanwhile
+            rows = sum(file.rows for file in gone)
             self._manifest.remove_files(uid, [file.name for file in gone], now)
             self._manifest.count_removed(uid, expired=rows)
         report.expired_rows += rows
@@ -347,7 +369,8 @@ class Compactor:
         listed = self._manifest.listed_names(uid)
         with disk_errors("removing unfinished files"):
             for name in _files_below(lake):
-                if is_unfinished(name) or name not in listed:
+                # Files of slots are swept by whoever writes them: they may be on their way.
+                if not is_written_file(name) and (is_unfinished(name) or name not in listed):
                     _logger.info("removing %s, left by an unfinished run", name)
                     self._disk.unlink(os.path.join(lake, name))
 
@@ -365,18 +388,15 @@ class Compactor:
                 self._manifest.delete_segment(uid, number)
 
 
-def _folder(table: Table, partition: str) -> str:
-    partitioning = table.spec.partitioning
-    kind = partitioning.granularity.value if partitioning else "TABLE"
-    return f"{kind}={partition}"
-
-
 def _merged_name(table: Table, partition: str, files: Sequence[FileRow]) -> str:
+    folder = partition_folder(table.spec, partition)
+    if files[0].is_output:
+        return f"{folder}/{merged_name(file.name for file in files)}"
     # The newest segment and the depth of merging name a file of a partition uniquely: only one
     # live file holds the rows of a segment, and each merge that takes it in goes one deeper.
     numbers, depths = zip(*(_segment_and_depth(file.name) for file in files), strict=True)
     newest, depth = max(numbers), max(depths)
-    return f"{_folder(table, partition)}/{newest:010d}-m{depth + 1}.parquet"
+    return f"{folder}/{newest:010d}-m{depth + 1}.parquet"
 
 
 def _segment_and_depth(name: str) -> tuple[int, int]:

@@ -53,7 +53,6 @@ class Damage:
 
 def encode_head(
     payload: bytes,
-    *,
     sequence: int,
     received_us: int,
     version: int,

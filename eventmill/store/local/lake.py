@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from eventmill.base.errors import UnavailableError
 from eventmill.schema.table import TableSpec
+from eventmill.store.local.dictionaries import dictionary_columns
 from eventmill.store.local.disk import Disk, disk_errors
 from eventmill.store.local.manifest import FileRow
 from eventmill.store.local.partition import event_time_column
@@ -73,6 +75,21 @@ class LakeWriter:
             ahead_rows=ahead,
         )
 
+    def write_as_it_was(self, name: str, file: FileRow, rows: pa.Table) -> FileRow:
+        """Write some of the rows of ``file`` as another one, by the definition that ``file`` has.
+
+        Same promise as ``write``.
+
+        Args:
+            name: of the new file.
+            file: what the rows are of.
+            rows: at least one, as ``read_as_it_was`` returns them.
+        """
+        written = LakeWriter(self._folder, self._spec, file.version, self._disk).write(
+            name, file.partition, rows
+        )
+        return replace(written, is_output=file.is_output)
+
     def sync_folder(self, name: str) -> None:
         """Wait until the names in the folder of the file ``name`` are on stable storage."""
         with disk_errors("writing to the lake"):
@@ -96,6 +113,11 @@ def read_insert_ids_by_hour(path: str) -> Iterator[tuple[float, list[bytes]]]:
     ids = rows[INSERT_ID].cast(pa.binary())
     for hour in pc.unique(hours).to_pylist():
         yield hour * 3600.0, ids.filter(pc.equal(hours, hour)).to_pylist()
+
+
+def read_as_it_was(path: str) -> pa.Table:
+    """Return a lake file's rows with the columns that it has."""
+    return pq.read_table(path, partitioning=None)
 
 
 def read_rows(path: str, schema: pa.Schema, version: int) -> pa.Table:
@@ -158,6 +180,7 @@ def _write_parquet(rows: pa.Table, path: str) -> None:
             compression="zstd",
             compression_level=1,
             row_group_size=ROW_GROUP_ROWS,
+            use_dictionary=dictionary_columns(rows),
         )
     except pa.ArrowInvalid as error:
         raise UnavailableError(f"Arrow cannot write {path}: {error}") from error

@@ -12,13 +12,13 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from eventmill.base.errors import TableNotFoundError
+from eventmill.base.errors import TableNotFoundError, UsageError
 from eventmill.schema.table import Table, TableId
 from eventmill.store.local.catalog import read_definition, read_tables
 from eventmill.store.local.decode import FrameDecoder
@@ -50,6 +50,8 @@ class FileList:
     until_us: int
     """Rows that were ingested later are not in it."""
     is_carried: bool
+    replaced_rows: int
+    """How many rows of the table had been replaced when the list was made."""
     files: tuple[LeavingFile, ...]
 
 
@@ -76,6 +78,7 @@ class Leaving:
                     raise TableNotFoundError(f"there is no table {table} in {path}")
                 self._uid, self._table = found[0]
                 self._lake = manifest.files(self._uid)
+                _, _, self._replaced_rows = manifest.removed_row_counts(self._uid)
             uid = self._uid
             decoder = FrameDecoder(
                 self._table, lambda version: read_definition(manifest, uid, version)
@@ -96,10 +99,19 @@ class Leaving:
         return sum(file.ahead_rows for file in self._lake)
 
     def next(self) -> FileList | None:
-        """Return the list that is to be carried now; None when nothing is left."""
+        """Return the list that is to be carried now; None when nothing is left.
+
+        Raises:
+            UsageError: rows that may have been carried were replaced since.
+        """
         known = self._read()
         if known is not None and not known.is_carried:
             return known
+        if known is not None and known.replaced_rows != self._replaced_rows:
+            raise UsageError(
+                f"slots of {self._table.id} were run again since a part of it was copied, so rows"
+                " that are gone here may stand there: remove the table there, and copy it again"
+            )
         after_us = known.until_us if known else None
         left = [f for f in self._lake if after_us is None or f.max_ingested_us > after_us]
         if not left:
@@ -112,6 +124,7 @@ class Leaving:
                 key,
                 max(file.max_ingested_us for file in left),
                 False,
+                self._replaced_rows,
                 tuple(
                     self._keep(file, os.path.join(folder, f"{number:06d}.parquet"), after_us)
                     for number, file in enumerate(left)
@@ -123,7 +136,7 @@ class Leaving:
 
     def carried(self, files: FileList) -> None:
         """Note that all files of a list have been carried, and let go of them."""
-        self._write(FileList(files.key, files.until_us, True, ()))
+        self._write(replace(files, is_carried=True, files=()))
         for name in os.listdir(self._root):
             if name != _LIST:  # what an earlier run left half-made as well
                 shutil.rmtree(os.path.join(self._root, name), ignore_errors=True)
@@ -155,7 +168,10 @@ class Leaving:
             LeavingFile(os.path.join(folder, os.path.basename(f["path"])), f["rows"], f["bytes"])
             for f in document["files"]
         )
-        return FileList(document["key"], document["until_us"], document["is_carried"], files)
+        replaced_rows = document.get("replaced_rows", 0)  # a list of before that was counted
+        return FileList(
+            document["key"], document["until_us"], document["is_carried"], replaced_rows, files
+        )
 
     def _write(self, files: FileList) -> None:
         path = os.path.join(self._root, _LIST)

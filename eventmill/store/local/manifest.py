@@ -1,7 +1,8 @@
 """The manifest: which tables, segments and files make up the store, in one SQLite file.
 
 WAL with ``synchronous=FULL``: a committed transaction survives a power cut, and readers in other
-processes see either all of it or nothing. Statements stand here and nowhere else.
+processes see either all of it or nothing. Statements stand here, and of slots in
+``manifest_slots``, and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from eventmill.base.errors import CorruptStoreError, StorageFullError, UnavailableError
+from eventmill.store.local.manifest_slots import SlotList
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's format; a newer one is refused, an older one brought up to it."""
 
 _SCHEMA = """
@@ -28,7 +30,9 @@ CREATE TABLE IF NOT EXISTS tables (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     expired_rows INTEGER NOT NULL DEFAULT 0,
-    deduplicated_rows INTEGER NOT NULL DEFAULT 0
+    deduplicated_rows INTEGER NOT NULL DEFAULT 0,
+    replaced_rows INTEGER NOT NULL DEFAULT 0,
+    last_ingested_us INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS definitions (
     uid INTEGER NOT NULL REFERENCES tables ON DELETE CASCADE,
@@ -60,12 +64,40 @@ CREATE TABLE IF NOT EXISTS files (
     version INTEGER NOT NULL,
     removed_at REAL,
     ahead_rows INTEGER NOT NULL DEFAULT 0,
+    is_output INTEGER NOT NULL DEFAULT 0,
     UNIQUE (uid, name)
 );
 CREATE INDEX IF NOT EXISTS files_live ON files (uid, partition) WHERE removed_at IS NULL;
+CREATE TABLE IF NOT EXISTS slots (
+    uid INTEGER NOT NULL REFERENCES tables ON DELETE CASCADE,
+    workflow TEXT NOT NULL,
+    start_seconds INTEGER NOT NULL,
+    end_seconds INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    PRIMARY KEY (uid, workflow, start_seconds, end_seconds)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slot_files (
+    file INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    uid INTEGER NOT NULL,
+    workflow TEXT NOT NULL,
+    start_seconds INTEGER NOT NULL,
+    end_seconds INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    PRIMARY KEY (file, workflow, start_seconds)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS slot_files_of ON slot_files (uid, workflow, start_seconds);
 """
-_UPGRADES = {1: "ALTER TABLE files ADD COLUMN ahead_rows INTEGER NOT NULL DEFAULT 0"}
-"""What brings a folder of that format to the next one."""
+_UPGRADES = {
+    1: ("ALTER TABLE files ADD COLUMN ahead_rows INTEGER NOT NULL DEFAULT 0",),
+    2: (
+        "ALTER TABLE files ADD COLUMN is_output INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE tables ADD COLUMN replaced_rows INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE tables ADD COLUMN last_ingested_us INTEGER NOT NULL DEFAULT 0",
+        """UPDATE tables SET last_ingested_us = COALESCE(
+           (SELECT MAX(max_ingested_us) FROM files WHERE files.uid = tables.uid), 0)""",
+    ),
+}
+"""What brings a folder of that format to the next one; tables and indexes are made before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +128,8 @@ class FileRow:
     """Version of the table's definition that the file was written by."""
     ahead_rows: int = 0
     """Rows kept with their whole event, because it has fields which that definition lacks."""
+    is_output: bool = False
+    """Whether its rows are all of slots of workflows; if not, none is."""
 
 
 class Manifest:
@@ -128,6 +162,7 @@ class Manifest:
                     self._fact("dedup_seed", str(secrets.randbits(64)))
                     self._upgrade()
             found = self.fact("format")
+        self.slots = SlotList(self._db)
         if found != str(FORMAT):
             self.close()
             is_older = found is not None and found.isdecimal() and int(found) < FORMAT
@@ -139,7 +174,8 @@ class Manifest:
     def _upgrade(self) -> None:
         found = int(self.fact("format") or FORMAT)
         for step in range(found, FORMAT):
-            self._db.execute(_UPGRADES[step])
+            for statement in _UPGRADES[step]:
+                self._db.execute(statement)
             self._db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (str(step + 1),))
 
     def close(self) -> None:
@@ -240,20 +276,31 @@ class Manifest:
         self._db.execute("DELETE FROM tables WHERE uid = ?", (uid,))
         self._db.execute("DELETE FROM facts WHERE key = ?", (f"last_segment/{uid}",))
 
-    def removed_row_counts(self, uid: int) -> tuple[int, int]:
-        """Return how many rows of a table have expired and how many were late duplicates."""
+    def removed_row_counts(self, uid: int) -> tuple[int, int, int]:
+        """Return how many rows of a table have expired, were late duplicates, were replaced."""
         row = self._db.execute(
-            "SELECT expired_rows, deduplicated_rows FROM tables WHERE uid = ?", (uid,)
+            "SELECT expired_rows, deduplicated_rows, replaced_rows FROM tables WHERE uid = ?",
+            (uid,),
         ).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
 
-    def count_removed(self, uid: int, *, expired: int = 0, deduplicated: int = 0) -> None:
+    def count_removed(
+        self, uid: int, *, expired: int = 0, deduplicated: int = 0, replaced: int = 0
+    ) -> None:
         """Add to a table's counts of rows that are gone."""
         self._db.execute(
             "UPDATE tables SET expired_rows = expired_rows + ?,"
-            " deduplicated_rows = deduplicated_rows + ? WHERE uid = ?",
-            (expired, deduplicated, uid),
+            " deduplicated_rows = deduplicated_rows + ?, replaced_rows = replaced_rows + ?"
+            " WHERE uid = ?",
+            (expired, deduplicated, replaced, uid),
         )
+
+    def last_ingested_us(self, uid: int) -> int | None:
+        """Return the newest time of ingestion that the lake ever had; None: no such table."""
+        row = self._db.execute(
+            "SELECT last_ingested_us FROM tables WHERE uid = ?", (uid,)
+        ).fetchone()
+        return None if row is None else int(row[0])
 
     # -- segments -------------------------------------------------------------------------
 
@@ -329,10 +376,10 @@ class Manifest:
     def files(self, uid: int) -> list[FileRow]:
         """Return the live files of a table."""
         return [
-            FileRow(*row)
+            FileRow(*row[:-1], bool(row[-1]))  # type: ignore[call-arg]
             for row in self._db.execute(
                 "SELECT name, partition, rows, bytes, min_event_us, max_event_us,"
-                " min_ingested_us, max_ingested_us, version, ahead_rows FROM files"
+                " min_ingested_us, max_ingested_us, version, ahead_rows, is_output FROM files"
                 " WHERE uid = ? AND removed_at IS NULL ORDER BY partition, id",
                 (uid,),
             )
@@ -342,14 +389,29 @@ class Manifest:
         """List new files of the lake."""
         self._db.executemany(
             "INSERT INTO files (uid, name, partition, rows, bytes, min_event_us, max_event_us,"
-            " min_ingested_us, max_ingested_us, version, ahead_rows)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " min_ingested_us, max_ingested_us, version, ahead_rows, is_output)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (uid, f.name, f.partition, f.rows, f.bytes, f.min_event_us, f.max_event_us,
-                 f.min_ingested_us, f.max_ingested_us, f.version, f.ahead_rows)
+                 f.min_ingested_us, f.max_ingested_us, f.version, f.ahead_rows, int(f.is_output))
                 for f in files
             ],
         )  # fmt: skip
+        if files:
+            self._db.execute(
+                "UPDATE tables SET last_ingested_us = MAX(last_ingested_us, ?) WHERE uid = ?",
+                (max(file.max_ingested_us for file in files), uid),
+            )
+
+    def are_live(self, uid: int, names: Sequence[str]) -> bool:
+        """Tell whether all of ``names`` are files of the lake still."""
+        marks = ", ".join("?" * len(names))
+        row = self._db.execute(
+            "SELECT COUNT(*) FROM files WHERE uid = ? AND removed_at IS NULL"  # noqa: S608
+            f" AND name IN ({marks})",
+            (uid, *names),
+        ).fetchone()
+        return int(row[0]) == len(names)
 
     def remove_files(self, uid: int, names: Sequence[str], now: float) -> None:
         """Take files out of the lake; they stand on disk until nobody can be reading them."""

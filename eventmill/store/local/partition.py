@@ -61,6 +61,12 @@ def split(rows: pa.Table, spec: TableSpec) -> Iterator[tuple[str, pa.Table]]:
         begin = end
 
 
+def partition_folder(spec: TableSpec, label: str) -> str:
+    """Return the folder of a partition below the table's lake, such as ``DAY=2026-11-23``."""
+    kind = spec.partitioning.granularity.value if spec.partitioning else "TABLE"
+    return f"{kind}={label}"
+
+
 def partition_label(start_us: int | None, granularity: Granularity) -> str:
     """Return a partition's name, such as ``2026-11-23``; the same text sorts by time."""
     if start_us is None:

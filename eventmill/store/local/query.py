@@ -102,7 +102,7 @@ class QueryRoom:
         with self._manifest_lock, self._manifest.reading():
             segments = self._manifest.segments(live.uid)
             files = self._manifest.files(live.uid)
-            expired, deduplicated = self._manifest.removed_row_counts(live.uid)
+            expired, deduplicated, replaced = self._manifest.removed_row_counts(live.uid)
         numbers = [segment.number for segment in segments]
         view = self._view(live)
         rows, log_bytes = view.tail.read(numbers)
@@ -115,6 +115,7 @@ class QueryRoom:
             lake_rows=sum(file.rows for file in files),
             expired_rows=expired,
             deduplicated_rows=deduplicated,
+            replaced_rows=replaced,
             ahead_rows=view.tail.count_ahead(numbers) + view.ahead.count(files),
             log_bytes=log_bytes,
             lake_bytes=sum(file.bytes for file in files),

@@ -8,8 +8,9 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from eventmill.base.clock import SYSTEM_CLOCK, Clock
 from eventmill.base.errors import (
@@ -30,14 +31,20 @@ from eventmill.store.local.layout import Layout
 from eventmill.store.local.lock import FileLock
 from eventmill.store.local.manifest import Manifest
 from eventmill.store.local.query import QueryRoom
+from eventmill.store.local.slot_commit import SlotCommits
+from eventmill.store.local.slot_writer import SlotWriter
 from eventmill.store.local.writers import Writers
 from eventmill.store.own_tables import own_specs
 from eventmill.store.port import ROW_LIMIT_DEFAULT
+from eventmill.store.slots import SlotKey, SlotOutcome
 from eventmill.wire.answer import QueryResult
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Answer, Features
 from eventmill.wire.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _logger = logging.getLogger("eventmill.store")
 
@@ -73,10 +80,12 @@ class LocalStore:
         self._cache = TableCache(self._open_manifest, clock)
         self._queries = QueryRoom(layout, self._cache, self._open_manifest, options)
         self._writers: Writers | None = None
+        self._slots: SlotWriter | None = None
         if lock is not None:
             self._make_own_tables()
             self._writers = Writers(layout, options, clock, disk, self._cache, self._open_manifest)
             self._writers.recover()
+            self._slots = SlotWriter(layout, disk, SlotCommits(self._open_manifest(), clock))
 
     @classmethod
     def open(
@@ -190,7 +199,7 @@ class LocalStore:
     def quarantine(self, events: Sequence[QuarantinedEvent]) -> None:
         """Keep rejected events; on return they are synced, once each."""
         waiting: SimpleQueue[EventmillError | None] = SimpleQueue()
-        self._writing().quarantine(events, lambda _, error: waiting.put(error))
+        self._writing().quarantine(events, waiting.put)
         error = waiting.get()
         if error is not None:
             raise error
@@ -198,7 +207,7 @@ class LocalStore:
     def keep_own(self, batch: Batch) -> None:
         """Store rows of an own table; on return they are synced, once each."""
         waiting: SimpleQueue[EventmillError | None] = SimpleQueue()
-        self._writing().keep_own([batch], lambda _, error: waiting.put(error))
+        self._writing().keep_own([batch], waiting.put)
         error = waiting.get()
         if error is not None:
             raise error
@@ -206,6 +215,21 @@ class LocalStore:
     def seal(self) -> int:
         """Hand every open segment over to compaction; return how many held rows."""
         return self._writing().seal()
+
+    def replace_slot(
+        self, table: TableId, slot: SlotKey, rows: pa.Table, *, generation: int
+    ) -> SlotOutcome:
+        """Put ``rows`` in the place of whatever the slot had (see ``SlotStore``).
+
+        Raises:
+            AccessError: the store was opened for reading.
+        """
+        refuse_own(table)
+        slots, writers = self._slots, self._writing()
+        if slots is None:
+            raise UnavailableError("the store is closed")
+        live = self._cache.find(table, fresh=True)
+        return slots.replace(live, writers.times(table), slot, rows, generation)
 
     # -- tables ---------------------------------------------------------------------------
 
@@ -239,7 +263,7 @@ class LocalStore:
         writers = self._writing()
         live = self._cache.find(table, fresh=True)
         writers.forget(live.uid)
-        with self._admin_lock, self._admin.writing():
+        with self._slots_turn(live.uid), self._admin_lock, self._admin.writing():
             self._admin.delete_table(live.uid)
         self._cache.forget()
         self._queries.forget(live.uid)
@@ -281,6 +305,8 @@ class LocalStore:
         self._closed = True
         if self._writers is not None:
             self._writers.close()
+        if self._slots is not None:
+            self._slots.close()
         if self._compactor is not None:
             self._compactor.stop()
         self._queries.close()
@@ -305,6 +331,9 @@ class LocalStore:
                 f"the store in {self._layout.root} was opened for reading: open it with writer=True"
             )
         return self._writers
+
+    def _slots_turn(self, uid: int) -> AbstractContextManager[None]:
+        return self._slots.turn(uid) if self._slots is not None else nullcontext()
 
     def _make_own_tables(self) -> None:
         for spec in own_specs():

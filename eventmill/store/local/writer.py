@@ -12,15 +12,16 @@ from eventmill.store.admission import Admission, Judgement
 from eventmill.store.local.catalog import LiveTable
 from eventmill.store.local.committer import Submission, TableCommitter
 from eventmill.store.local.dedup import hash_ids
-from eventmill.store.local.gathering import Finish, Gathering
+from eventmill.store.local.gathering import Done, Gathering
+from eventmill.store.local.ingest_times import IngestTimes
 from eventmill.store.quarantine import rejected_events
 from eventmill.wire.batch import Batch
 from eventmill.wire.quarantined import QuarantinedEvent
 from eventmill.wire.sink import Answer
-from eventmill.wire.verdict import Verdict, stored_verdict
+from eventmill.wire.verdict import Verdict
 
-QuarantineCall = Callable[[Sequence[QuarantinedEvent], Finish], None]
-"""Keeps rejected events and tells when they are synced, without places; never raises."""
+QuarantineCall = Callable[[Sequence[QuarantinedEvent], Done], None]
+"""Keeps rejected events and tells when they are synced; never raises."""
 
 _LOOK_SECONDS = 0.25
 """How often the manifest is asked how much waits for compaction."""
@@ -68,14 +69,9 @@ class TableWriter:
         if judgement is not None:
             self._submit_parts(batch, judgement, version, answer)
             return
-        count = batch.count
+        self._commit(batch, version, answer)
 
-        def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
-            answer(None if error else stored_verdict(count, duplicates), error)
-
-        self._commit(batch, version, finish)
-
-    def submit_own(self, batch: Batch, finish: Finish) -> None:
+    def submit_own(self, batch: Batch, done: Done) -> None:
         """Begin to store events that the store itself made: they are not judged.
 
         A rejected event may be larger than an event may be, and is kept all the same.
@@ -84,7 +80,12 @@ class TableWriter:
             BackPressureError: as in ``submit``.
         """
         self._check_back_pressure()
-        self._commit(batch, self.live.table.version, finish)
+        self._commit(batch, self.live.table.version, lambda _, error: done(error))
+
+    @property
+    def times(self) -> IngestTimes:
+        """Gives whoever else adds rows to the table their time of ingestion."""
+        return self._committer.times
 
     def seal(self) -> Future[bool]:
         """Hand the open segment over to compaction; the future says whether there was one."""
@@ -94,31 +95,39 @@ class TableWriter:
         """Commit what waits and stop."""
         self._committer.close()
 
-    def _commit(self, batch: Batch, version: int, finish: Finish) -> None:
+    def _commit(self, batch: Batch, version: int, answer: Answer) -> None:
+        payload = batch.payload
         keys = hash_ids(batch.insert_ids, self._seed)
-        checksum = zlib.crc32(batch.payload)
-        self._committer.submit(Submission(batch, keys, checksum, version, finish))
+        checksum = zlib.crc32(payload)
+        self._committer.submit(Submission(payload, batch.count, keys, checksum, version, answer))
 
     def _submit_parts(
         self, batch: Batch, judgement: Judgement, version: int, answer: Answer
     ) -> None:
         """Answer when both the good events and the rejected ones are synced."""
+        kept_verdict = Verdict(0)
 
-        def finish(duplicates: Sequence[int], error: EventmillError | None) -> None:
+        def done(error: EventmillError | None) -> None:
             if error is not None:
                 answer(None, error)
                 return
-            repeated = tuple(judgement.kept_indexes[index] for index in duplicates)
-            answer(Verdict(batch.count, repeated, judgement.rejected), None)
+            indexes, rejected = judgement.kept_indexes, judgement.rejected
+            answer(kept_verdict.placed(batch.count, indexes, rejected), None)
 
-        parts = Gathering(finish)
+        parts = Gathering(done)
         self._quarantine(rejected_events(batch, judgement.rejected), parts.part())
         if judgement.kept is not None:
             part = parts.part()
+
+            def keep(verdict: Verdict | None, error: EventmillError | None) -> None:
+                nonlocal kept_verdict
+                kept_verdict = verdict or kept_verdict
+                part(error)
+
             try:
-                self._commit(judgement.kept, version, part)
+                self._commit(judgement.kept, version, keep)
             except EventmillError as error:
-                part((), error)
+                part(error)
         parts.all_begun()
 
     def _check_back_pressure(self) -> None:

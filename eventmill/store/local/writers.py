@@ -13,7 +13,8 @@ from eventmill.store.local.catalog import LiveTable, TableCache
 from eventmill.store.local.committer import TableCommitter
 from eventmill.store.local.dedup import DedupWindow, hash_ids
 from eventmill.store.local.disk import Disk
-from eventmill.store.local.gathering import Finish, Gathering
+from eventmill.store.local.gathering import Done, Gathering
+from eventmill.store.local.ingest_times import IngestTimes
 from eventmill.store.local.lake import read_insert_ids_by_hour
 from eventmill.store.local.layout import Layout
 from eventmill.store.local.log import TableLog
@@ -70,22 +71,22 @@ class Writers:
             writer = self._writer(batch.table, fresh=True)
         writer.submit(batch, answer)
 
-    def quarantine(self, events: Sequence[QuarantinedEvent], finish: Finish) -> None:
-        """Begin to keep ``events``; ``finish`` is told when all are synced, or the first error."""
-        self.keep_own(quarantine_batches(events, self._clock), finish)
+    def quarantine(self, events: Sequence[QuarantinedEvent], done: Done) -> None:
+        """Begin to keep ``events``; ``done`` is told when all are synced, or the first error."""
+        self.keep_own(quarantine_batches(events, self._clock), done)
 
-    def keep_own(self, batches: Iterable[Batch], finish: Finish) -> None:
-        """Begin to store ``batches`` in own tables; ``finish`` is told as by ``quarantine``."""
-        parts = Gathering(finish)
+    def keep_own(self, batches: Iterable[Batch], done: Done) -> None:
+        """Begin to store ``batches`` in own tables; ``done`` is told as by ``quarantine``."""
+        parts = Gathering(done)
         try:
             for batch in batches:
                 part = parts.part()
                 try:
                     self._writer(batch.table).submit_own(batch, part)
                 except EventmillError as error:
-                    part((), error)
+                    part(error)
         except EventmillError as error:
-            parts.part()((), error)
+            parts.part()(error)
         parts.all_begun()
 
     def seal(self) -> int:
@@ -93,6 +94,10 @@ class Writers:
         with self._lock:
             waiting = [writer.seal() for writer in self._writers.values()]
         return sum(future.result() for future in waiting)
+
+    def times(self, table: TableId) -> IngestTimes:
+        """Return what gives rows of ``table`` their time of ingestion."""
+        return self._writer(table).times
 
     def forget(self, uid: int) -> None:
         """Close the writer of a table that is going away."""
@@ -126,7 +131,7 @@ class Writers:
                 writer = self._writers.get(live.uid)
                 if writer is None:
                     writer = self._writers[live.uid] = self._make(live)
-        if writer.live.table.version < live.table.version:
+        if writer.live is not live and writer.live.table.version < live.table.version:
             with self._lock:
                 writer.adopt(live)
         return writer
@@ -143,7 +148,7 @@ class Writers:
             log,
             window,
             self._clock,
-            restore=lambda: self._restore_from_lake(live, manifest, window),
+            restore=lambda times: self._restore_from_lake(live, manifest, window, times),
             seed=self._seed,
             seal_after_seconds=self._options.seal_after_seconds,
         )
@@ -158,17 +163,21 @@ class Writers:
             sealed_bytes_max=self._options.sealed_bytes_max,
         )
 
-    def _restore_from_lake(self, live: LiveTable, manifest: Manifest, window: DedupWindow) -> None:
-        """Take the insert IDs of the lake's young files into the window.
+    def _restore_from_lake(
+        self, live: LiveTable, manifest: Manifest, window: DedupWindow, times: IngestTimes
+    ) -> None:
+        """Take the insert IDs of the lake's young files into the window, and its newest time.
 
         Runs after the log was read: a segment that the compactor finishes in between is then seen
-        in the log or here, or in both, never in neither.
+        in the log or here, or in both, never in neither. Rows of slots were never put, so their
+        insert IDs are none that a sender could repeat.
         """
+        times.know(manifest.last_ingested_us(live.uid) or 0)
         if not window.window_seconds:
             return
         oldest_us = int((self._clock.now() - window.window_seconds) * 1e6)
         for file in manifest.files(live.uid):
-            if file.max_ingested_us < oldest_us:
+            if file.is_output or file.max_ingested_us < oldest_us:
                 continue
             path = self._layout.of(live.table.id, live.uid).lake_file(file.name)
             for stored_at, insert_ids in read_insert_ids_by_hour(path):

@@ -6,10 +6,13 @@ Needs pytest, which is told here to explain the suites' assertions as it does a 
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.service", f"{__name__}.sink", f"{__name__}.store")
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{suite}" for suite in ("service", "sink", "slots", "store"))
+)
 
 from eventmill.testing.contracts.service import ServiceContract  # noqa: E402 - after the line above
 from eventmill.testing.contracts.sink import SinkContract  # noqa: E402
+from eventmill.testing.contracts.slots import SlotStoreContract  # noqa: E402
 from eventmill.testing.contracts.store import StoreContract  # noqa: E402
 
-__all__ = ["ServiceContract", "SinkContract", "StoreContract"]
+__all__ = ["ServiceContract", "SinkContract", "SlotStoreContract", "StoreContract"]

@@ -8,8 +8,9 @@ import itertools
 import orjson
 import pytest
 
-from eventmill.base.errors import UsageError
+from eventmill.base.errors import UnavailableError, UsageError
 from eventmill.cli.demo import own_tests
+from eventmill.cli.demo.attempts import FAULTY, RIGHT, WRONG, DemoWorkflows
 from eventmill.cli.demo.faults import FAULTS_COUNT, put_faults
 from eventmill.cli.demo.flights import flights_file, read_flights
 from eventmill.cli.demo.job import PROTOS, DemoJob
@@ -86,3 +87,56 @@ def test_accounts_that_the_store_does_not_share_are_told():
         "sent and settled: 5 and 4",
         "accepted and stored: 3 and 0",
     ]
+
+
+class ToldCommands(DemoWorkflows):
+    """Answers commands from a list, and keeps them."""
+
+    def __init__(self, data, answers):
+        super().__init__(data, 1_790_000_000.0)
+        self.answers = answers
+        self.given = []
+
+    def _command(self, *words, exit_codes=(0,)):
+        self.given.append(words)
+        return self.answers.pop(0)
+
+
+FIRING = b'{"subject":"cq_failed_share","summary":"it failed"}\n'
+OTHER = b'{"subject":"ops.builds","summary":"stale"}\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "firing", "is_over"),
+    [
+        (OTHER + FIRING, OTHER, "it failed", True),
+        (OTHER, OTHER, "", True),
+        (FIRING, FIRING, "it failed", False),
+    ],
+)
+def test_the_alert_of_the_planted_fault_is_seen_and_no_other(
+    tmp_path, first, second, firing, is_over
+):
+    workflows = ToldCommands(str(tmp_path), [b'{"error":"division by zero"}', first, b"{}", second])
+    story = workflows.alert()
+    assert (story.error, story.firing, story.is_over) == ("division by zero", firing, is_over)
+    mended = (tmp_path / ".workflows" / FAULTY / "query.sql").read_text()
+    assert RIGHT in mended
+    assert WRONG not in mended
+    assert [words[:2] for words in workflows.given] == [
+        ("workflow", "run"), ("alert", "check"), ("workflow", "run"), ("alert", "check"),
+    ]  # fmt: skip
+
+
+def test_a_command_that_fails_ends_the_demo_with_what_it_said(tmp_path):
+    workflows = DemoWorkflows(str(tmp_path), 1_790_000_000.0)
+    with pytest.raises(UnavailableError, match=r"eventmill workflow nonsense.* ended with 2"):
+        workflows._command("workflow", "nonsense")
+
+
+def test_the_attempts_of_the_demo_lie_in_the_hours_that_are_run(tmp_path):
+    events = list(DemoWorkflows(str(tmp_path), 1_790_000_000.0).events())
+    starts = [one["attempt_start_usec"] for one in events if "attempt_start_usec" in one]
+    end = 1_790_000_000 // 3_600 * 3_600 * 1_000_000
+    assert end - 3 * 3_600_000_000 <= min(starts)
+    assert max(starts) < end

@@ -93,8 +93,9 @@ def test_a_missing_key_is_told(call, server, tmp_path):
         assert outcomes(call("doctor", "--store", server.url)) == ALL_OK
 
 
-def test_bigquery_is_passed_and_says_as_whom(call, warehouse):
-    checked = call("doctor", "--store", f"bigquery://local?{warehouse}")
+@pytest.mark.parametrize("project", ["local", "my-project"])
+def test_bigquery_is_passed_and_says_as_whom(call, warehouse, project):
+    checked = call("doctor", "--store", f"bigquery://{project}?{warehouse}")
     assert (checked.code, outcomes(checked)) == (
         0,
         ALL_OK | {"identity": "ok", "permissions": "ok"},
@@ -143,3 +144,19 @@ def test_what_cannot_be_asked_before_the_table_is_there_is_said(call, warehouse,
     assert checked.code == 1
     assert outcomes(checked)["table"] == "failed"
     assert "bigquery.tables.create" in detail(checked, "permissions")
+
+
+def test_commands_name_the_tables_and_rejects_of_the_project_that_is_meant(
+    call, warehouse, proto, lines
+):
+    store = ("--store", f"bigquery://my-project?{warehouse}")
+    applied = call(*("table", "apply", "--proto", proto, "--message", "shop.Sale", "--yes", *store))
+    assert applied.code == 0, applied.err
+    assert call("send", "shop.sales", lines(b'{"pieces": "many"}\n'), *store).code == 3
+    listed = call("quarantine", "list", "--table", "shop.sales", *store)
+    (row,) = listed.rows
+    assert (row["table"], row["reason"]) == ("my-project.shop.sales", "wrong_type")
+    (shown,) = call("quarantine", "show", row["insert_id"], *store).rows
+    assert shown["insert_id"] == row["insert_id"]
+    removed = call("table", "rm", "shop.sales", "--yes", *store)
+    assert "my-project.shop.sales is removed" in removed.err

@@ -154,3 +154,13 @@ def test_keys_of_a_server_are_administered_from_afar(call, tmp_path, monkeypatch
     )
     access.close()
     assert b"PRIVATE" not in held
+
+
+def test_a_table_that_is_removed_takes_the_grants_that_name_it(shop):
+    call = shop
+    made = call("key", "create", "till", "--grant", "appender:shop.sales", "--grant", "reader:*")
+    assert made.code == 0, made.err
+    removed = call("table", "rm", "shop.sales", "--yes")
+    assert removed.code == 0, removed.err
+    (row,) = call("key", "list").rows
+    assert row["grants"] == "reader:*"

@@ -15,6 +15,7 @@ from eventmill.store.bigquery.place import BigQueryPlace
 from eventmill.store.bigquery.store import BigQueryStore
 from eventmill.testing.events import build_batch, build_spec
 
+pytestmark = pytest.mark.slow
 _SERVING = (
     "import sys; from eventmill.cli.demo.server import ServerProcess;"
     " server = ServerProcess(sys.argv[1]).__enter__();"

@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from proto_compiler import LoadedCompiler, start_compiler
 
 from eventmill.base.errors import SchemaError
 from eventmill.schema.compile import SHIPPED_PROTOS, compile_protos
 from eventmill.schema.message_type import MessageType
+
+
+@pytest.fixture(autouse=True)
+def _as_the_product_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eventmill.schema.compile._protoc", start_compiler)
 
 
 def write(folder: Path, name: str, body: str) -> str:
@@ -19,6 +25,24 @@ def write(folder: Path, name: str, body: str) -> str:
 
 def names(descriptor_set: bytes) -> list[str]:
     return [file.name for file in FileDescriptorSet.FromString(descriptor_set).file]
+
+
+@pytest.mark.parametrize(
+    "body", ["message A { int32 x = 1; }", "message A { Gone x = 1; }", "\xe9"]
+)
+def test_the_compiler_of_all_other_tests_answers_as_this_one(tmp_path: Path, body: str):
+    path = write(tmp_path, "a.proto", body)
+    answers = []
+    loaded = LoadedCompiler()
+    for run in (start_compiler, loaded.run):
+        out = tmp_path / "set"
+        out.unlink(missing_ok=True)
+        answer = run([f"--proto_path={tmp_path}", f"--descriptor_set_out={out}", path])
+        made = out.read_bytes() if out.exists() else None
+        answers.append((answer.returncode, answer.stdout, answer.stderr, made))
+    loaded.close()
+    assert answers[0] == answers[1]
+    assert (answers[0][0] == 0) == (body.count("int32") == 1)
 
 
 def test_imports_stand_before_their_importers_with_comments(tmp_path: Path):

@@ -154,6 +154,7 @@ def stored(address: str) -> list[dict]:
         store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["python", "python-dict", "shell"])
 def test_the_program_sends_the_example_when_it_is_run(builds, lang: str):
     before = len(stored(builds.address))

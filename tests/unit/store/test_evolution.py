@@ -212,14 +212,21 @@ def test_the_column_of_a_removed_field_keeps_what_it_had_and_takes_what_older_se
         assert names == ["", "after", "before"]
 
 
-def test_a_folder_of_the_format_before_is_brought_up(folder):
+@pytest.mark.parametrize("format_", [1, 2])
+def test_a_folder_of_a_format_before_is_brought_up(folder, format_):
     with LocalStore.open(folder) as store:
         store.apply(spec(OLD))
         put(store, event(OLD, name="plain"))
     db = sqlite3.connect(f"{folder}/store.db")
     with db:
-        db.execute("ALTER TABLE files DROP COLUMN ahead_rows")
-        db.execute("UPDATE facts SET value = '1' WHERE key = 'format'")
+        if format_ < 2:
+            db.execute("ALTER TABLE files DROP COLUMN ahead_rows")
+        db.execute("ALTER TABLE files DROP COLUMN is_output")
+        db.execute("ALTER TABLE tables DROP COLUMN replaced_rows")
+        db.execute("ALTER TABLE tables DROP COLUMN last_ingested_us")
+        db.execute("DROP TABLE slots")
+        db.execute("DROP TABLE slot_files")
+        db.execute(f"UPDATE facts SET value = '{format_}' WHERE key = 'format'")
     db.close()
     with pytest.raises(CorruptStoreError, match="open it once for writing"):
         LocalStore.open(folder, writer=False)

@@ -82,7 +82,9 @@ def rows(store):
     return [repr(row) for row in answer]  # NaN equals itself here
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_whenever_a_store_compacts_it_answers_as_one_that_never_does(tmp_path, seed):
     rng = random.Random(seed)
     growing, wire = Growing(rng), RandomWire(rng)

@@ -69,6 +69,7 @@ def test_rows_are_seen_at_once_in_log_and_lake_alike_and_after_reopening(folder)
         assert store.put(builds_batch(range(150), days=3)).duplicates == 150
 
 
+@pytest.mark.slow
 def test_another_process_reads_while_this_one_writes(folder):
     with opened(folder) as store:
         store.put(builds_batch(range(10)))
@@ -83,6 +84,7 @@ def test_another_process_reads_while_this_one_writes(folder):
     assert out.stdout.strip() == "[{'n': 10}]"
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_told_who_the_first_is(folder):
     with opened(folder) as store:
         with pytest.raises(UsageError, match=r"this process has .* open already"):

@@ -60,6 +60,7 @@ def test_what_was_appended_is_recovered_in_order_over_several_segments(tmp_path)
     assert {s.state for s in world.manifest.segments(world.uid)} == {"sealed"}
 
 
+@pytest.mark.slow
 @settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -86,6 +87,7 @@ def test_a_log_cut_anywhere_is_recovered_up_to_the_cut(tmp_path_factory, data):
     assert sequences(world.log()) == [*range(1, whole + 1), 99]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 from eventmill.store.memory import MemoryStore
 from datetime import datetime, timezone
@@ -17,6 +19,7 @@ print(row["t"].isoformat(), row["hour"], row["text"], row["day"])
 """
 
 
+@pytest.mark.slow
 def test_times_in_sql_are_utc_whatever_the_zone_of_the_machine():
     told = {
         subprocess.run(

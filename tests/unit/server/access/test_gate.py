@@ -24,6 +24,7 @@ ROUTES = [
     ("DELETE", f"{TABLES}/ops.builds"),
     ("GET", f"{TABLES}/ops.builds/stats"),
     ("POST", f"{TABLES}/ops.builds/events"),
+    ("PUT", f"{TABLES}/ops.builds/slots/{{workflow}}/{{start}}/{{end}}"),
     ("POST", "/api/v1/quarantine"),
     ("GET", "/api/v1/query?q=SELECT+1"),
     ("POST", "/api/v1/query"),

@@ -171,6 +171,7 @@ def test_nobody_gives_sees_or_ends_what_is_not_theirs(access, ring):
         access.keys(reader).create(wish("x", "reader:ops.builds"))
 
 
+@pytest.mark.slow
 def test_another_process_revokes_within_a_quarter_of_a_second(access, make, clock, tmp_path):
     token = make("ci", "reader:*")
     assert who(access, token) == "ci"
@@ -181,6 +182,7 @@ def test_another_process_revokes_within_a_quarter_of_a_second(access, make, cloc
         who(access, token)
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_first_key_while_two_connections_are_open(
     access, clock, tmp_path
 ):

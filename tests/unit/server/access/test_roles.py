@@ -29,7 +29,8 @@ ALLOWED = {
     Role.APPENDER: {"append", "describe"},
     Role.READER: {"read", "describe", "monitor"},
     Role.EDITOR: {
-        *("append", "read", "describe", "apply", "drop", "replay", "discard", "monitor"),
+        *("append", "read", "describe", "apply", "drop", "replace", "replay", "discard"),
+        "monitor",
     },
     Role.ADMIN: {str(action) for action in Action},
 }

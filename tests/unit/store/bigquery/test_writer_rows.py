@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
+import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -165,9 +166,10 @@ def values_of(message, columns):
     return found
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**48))
-def test_rows_have_the_values_of_the_columns(seed):
+@given(seed=st.integers(0, 2**48))
+def test_rows_have_the_values_of_the_columns(fast, seed):
     rng = random.Random(seed)
     schema = RandomSchema(rng)
     message_type = schema.load()
@@ -177,7 +179,7 @@ def test_rows_have_the_values_of_the_columns(seed):
     good = [event for index, event in enumerate(events) if index not in bad]
     spec = spec_from_proto(TABLE, schema.descriptor_set, "r.M0")
     expected = ColumnReader(spec).read(pa.array(good, pa.binary())).to_pylist()
-    writer = RowWriter(spec)
+    writer = RowWriter(spec, fast=fast)
     rows = writer.rows([b"i"] * len(good), good, 1)
     for row, value in zip(rows, expected, strict=True):
         wanted = {column.name: carried(value[column.name], column) for column in spec.columns}
