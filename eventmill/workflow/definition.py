@@ -23,6 +23,9 @@ class WorkflowInput:
     touches. None: the time of the table's rows (partition column, else ``_ingested_at``)."""
     required: bool = True
     """Whether the workflow waits until the table exists; otherwise it fails its run."""
+    spec: TableSpec | None = None
+    """What the table is, where the folder has its .proto: for cases and trials, which make it;
+    a run takes the table as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class WorkflowDefinition:
     parallel_slots: int = 1
     """Slots of this workflow that may run at one time."""
     labels: dict[str, str] = field(default_factory=dict)
+    counts_sql: str | None = None
+    """Text of ``counts.sql``, which gives one row of named counts for the log of each run of the
+    SQL body; None: there is none."""
 
     @property
     def job_name(self) -> str:
