@@ -15,18 +15,20 @@ from benchmarks.workflow.world import World
 
 PARTS = ("sql", "repair", "idle", "beam")
 EVENTS, HOURS = 1_000_000, 240
-QUICK_EVENTS, QUICK_HOURS = 60_000, 24
+QUICK_EVENTS, QUICK_HOURS = 40_000, 12
 
 
 def measures(parts, *, quick):
     """Yield the measures of ``parts``, in order."""
     world = World(QUICK_EVENTS if quick else EVENTS, QUICK_HOURS if quick else HOURS)
+    # Over a few events the cost of a slot outweighs that of its rows: no targets for those.
+    at_most = (None, None) if quick else (1.3, 0.05)
     try:
-        yield from bench_sql(world, 3 if quick else 9)
+        yield from bench_sql(world, 3 if quick else 9, at_most[0])
         if "beam" in parts:
             yield from bench_beam(world)
         if "repair" in parts:
-            yield from bench_repair(world, 2 if quick else 5)
+            yield from bench_repair(world, 2 if quick else 5, at_most[1])
         if "idle" in parts:
             yield from bench_idle(quick=quick)
     finally:

@@ -52,6 +52,7 @@ class Metric(StrEnum):
     TABLE_LOG_BYTES = "eventmill_table_log_bytes"
     TABLE_LAKE_BYTES = "eventmill_table_lake_bytes"
     TABLE_NEWEST_EVENT = "eventmill_table_newest_event_timestamp_seconds"
+    ALERTS_FIRING = "eventmill_alerts_firing"
     UPLOADER_STAGED_EVENTS = "eventmill_uploader_staged_events_total"
     UPLOADER_STAGED_BYTES = "eventmill_uploader_staged_bytes_total"
     UPLOADER_ADOPTED_EVENTS = "eventmill_uploader_adopted_events_total"
@@ -131,6 +132,9 @@ CATALOGUE: Mapping[Metric, Description] = {
     ),
     Metric.TABLE_NEWEST_EVENT: Description(
         Kind.GAUGE, "seconds", "Time of the table's newest event, since 1970.", ("table",)
+    ),
+    Metric.ALERTS_FIRING: Description(
+        Kind.GAUGE, "alerts", "Alerts that fire, by severity: critical, warning.", ("severity",)
     ),
     Metric.UPLOADER_STAGED_EVENTS: Description(
         Kind.COUNTER,

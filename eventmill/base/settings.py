@@ -110,18 +110,75 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """What is watched, and where it is said who is told."""
+
+    folder: str = _setting("./alerts")
+    """Folder of ``channels.toml`` and of rules as files. The built-in rules need no folder."""
+    every_seconds: float = _setting(30.0, at_least=1.0)
+    """Seconds between two evaluations of the rules. The default tells of a failed run within
+    half a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSettings:
+    """How workflows are found and run."""
+
+    folder: str = _setting("./workflows")
+    """Folder of the project's workflows, a folder each. Those that ship with Eventmill are found
+    after them, by commands that name one; the scheduler runs the project's alone."""
+    beam_python: str | None = _setting(None)
+    """Path of the Python that runs Beam bodies, one with ``eventmill[server,beam]``. None: the
+    Python that runs when it has Beam, else ``.venv-beam/bin/python`` below the working folder."""
+    beam_options: str | None = _setting(None)
+    """Options of every Beam pipeline, written as on a command line, such as
+    ``--runner=DataflowRunner --project=shop --region=europe-west1``. None: on this machine."""
+    beam_staging: str | None = _setting(None)
+    """Folder for a pipeline's output until its job has ended, such as ``gs://bucket/eventmill``.
+    None: a temporary one, which a runner on other machines cannot reach."""
+    beam_dead_letters: str | None = _setting("./dead-letters")
+    """Folder for rows that a Beam body could not take, one file a slot: ``WORKFLOW/START.ndjson``.
+    It is made when there are some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSettings:
+    """How the scheduler runs the slots of workflows."""
+
+    folder: str | None = _setting(None)
+    """Folder of the run book, ``schedule.db``: which slots were run, and how it went. None: the
+    data folder; for a server or BigQuery ``.local/state/eventmill/schedule`` in the home folder,
+    a folder for each store. It must lie on a disk of this machine: SQLite's log needs that."""
+    runs_max: int = _setting(2, at_least=1, at_most=256)
+    """Slots that run at one time, of all workflows and schedulers of one run book. Each may use
+    every core, so a larger number makes all of them slower, not the sum faster."""
+    late_every_seconds: float = _setting(60.0, at_least=0.1)
+    """Seconds between two looks for rows that came after their slot was run. The pause is longer
+    where looking takes long: at most a twentieth of the time is spent on it."""
+    lease_seconds: float = _setting(30.0, at_least=0.5, at_most=3_600.0)
+    """Seconds without a sign of life after which a run counts as lost and its slot is due again.
+    Three signs are given within it; the default outlasts a pause that a busy machine makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings, by section."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
+    alert: AlertSettings = field(default_factory=AlertSettings)
+    workflow: WorkflowSettings = field(default_factory=WorkflowSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
 
 SECTIONS: Mapping[str, type[Any]] = {
     "server": ServerSettings,
     "store": StoreSettings,
     "client": ClientSettings,
+    "alert": AlertSettings,
+    "workflow": WorkflowSettings,
+    "schedule": ScheduleSettings,
 }
 """The class of each section of ``Settings``."""
 

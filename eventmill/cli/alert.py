@@ -12,6 +12,7 @@ from eventmill.address import is_folder
 from eventmill.base.clock import SYSTEM_CLOCK, utc_datetime
 from eventmill.base.environment import environment
 from eventmill.base.quantity import format_seconds
+from eventmill.base.settings import AlertSettings, WorkflowSettings
 from eventmill.cli.invocation import Invocation, pass_invocation, setting_option, store_option
 from eventmill.cli.output import (
     Format,
@@ -57,17 +58,20 @@ def check(invocation: Invocation, tell: bool, form: str | None, output: str | No
     scheduler that is dead. What has changed is told by the server; with --tell, or when the server
     is down, by this command.
 
-    Exits with 4 when an alert fires, with 0 when none does.
+    Exits with 4 when an alert fires, with 1 when none does but a rule cannot be evaluated, else
+    with 0.
     """
     with _alerts(invocation) as alerts:
         alerts.engine.evaluate()
         missed = alerts.engine.tell() if tell else 0
         firing = [found for found in alerts.book.alerts() if found.state.value == "firing"]
         _write(firing, form, output)
-        _note_rules(alerts)
+        unknown = _note_rules(alerts)
     if missed:
         click.echo(f"warning: {missed} notices were not taken; they are tried again", err=True)
-    return EXIT_CONDITION if firing else 0
+    if firing:
+        return EXIT_CONDITION
+    return 1 if unknown else 0
 
 
 @alert.command("list")
@@ -86,11 +90,11 @@ def list_alerts(invocation: Invocation, ended: bool, form: str | None, output: s
         found = [each for each in alerts.book.alerts() if ended or each.state.value != "ok"]
         _write(found, form, output)
         _note_rules(alerts)
-        for notice in alerts.book.waiting():
+        for notice in alerts.book.queue.waiting():
             if notice.error:
                 click.echo(
-                    f"note: {notice.channel} has not taken that {notice.finding.subject} is"
-                    f" {notice.notice}: {notice.error}",
+                    f"note: {notice.channel} has not taken that {visible(notice.finding.subject)}"
+                    f" is {notice.notice}: {visible(notice.error)}",
                     err=True,
                 )
 
@@ -138,20 +142,36 @@ def test(invocation: Invocation, channel: str | None) -> int:
 
 @contextmanager
 def _alerts(invocation: Invocation) -> Iterator[Alerts]:
-    from eventmill.schedule.alert_setup import Alerts  # brings the engines
+    from eventmill.schedule.alert_setup import Alerts, choose_place, own_place
     from eventmill.schedule.place import book_path
 
     settings = invocation.settings
     address = settings.client.store
+    own = own_place(settings.alert.folder, settings.workflow.folder)
+    is_meant = (settings.alert.folder, settings.workflow.folder) != (
+        AlertSettings().folder, WorkflowSettings().folder,
+    )  # fmt: skip
     with invocation.store(writer=False) as store:
         path = book_path(address, settings.schedule.folder, is_folder=is_folder(address))
+        place = choose_place(path, own, is_meant=is_meant, now=SYSTEM_CLOCK.now())
+        if not place.is_same(own):
+            click.echo(f"note: the rules and channels are those of {place.alert_folder}", err=True)
         with Alerts(
             store,
             path,
-            alert_folder=settings.alert.folder,
-            workflow_folder=settings.workflow.folder,
+            alert_folder=place.alert_folder,
+            workflow_folder=place.workflow_folder,
         ) as alerts:
+            if not alerts.sees_a_schedule and not is_folder(address):
+                click.echo(_NO_RUN_BOOK.format(address=address, path=path), err=True)
+            alerts.hold()
             yield alerts
+
+
+_NO_RUN_BOOK = """\
+warning: only the tables are looked at: nothing is known here of the workflows of {address}, and of
+  its scheduler. They are in the run book of the data folder: call this on the server's machine
+  with --store FOLDER. (No scheduler has used {path}.)"""
 
 
 def _write(found: list[Alert], form: str | None, output: str | None) -> None:
@@ -184,12 +204,17 @@ def _row(each: Alert) -> dict[str, Any]:
     }
 
 
-def _note_rules(alerts: Alerts) -> None:
+def _note_rules(alerts: Alerts) -> bool:
+    """Say which rules cannot be evaluated; return whether there is one."""
     now = SYSTEM_CLOCK.now()
+    unknown = False
     for rule in alerts.book.rules():
         if rule.failing_since is not None:
+            unknown = True
             click.echo(
                 f"note: the rule {rule.rule} cannot be evaluated, for"
-                f" {format_seconds(max(0, round(now - rule.failing_since)))}: {rule.error}",
+                f" {format_seconds(max(0, round(now - rule.failing_since)))}:"
+                f" {visible(rule.error or '')}",
                 err=True,
             )
+    return unknown

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ import click
 from eventmill.address import is_folder
 from eventmill.base.errors import UsageError
 from eventmill.cli.invocation import Invocation, pass_invocation, setting_option, store_option
+from eventmill.cli.scheduling import opened_scheduler, workflows_option
 
 if TYPE_CHECKING:
     from eventmill.server.bigquery_write.listener import WriteListener
@@ -44,18 +46,25 @@ class PortNumber(click.IntRange):
     metavar="PORT",
     help="Port of BigQuery's Storage Write API as well, 0 picks a free one [not served].",
 )
+@workflows_option
+@click.option("--no-scheduler", is_flag=True, help="Run no workflows, and evaluate no alerts.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @store_option
 @pass_invocation
 def serve(
-    invocation: Invocation, port: int | None, write_api_port: int | None, until_stdin_ends: bool
+    invocation: Invocation,
+    port: int | None,
+    write_api_port: int | None,
+    no_scheduler: bool,
+    until_stdin_ends: bool,
 ) -> None:
     """Run the server on a data folder.
 
-    Makes the folder when it is not there. The first line on stdout is `listening on
+    Makes the folder when it is not there. Runs the project's workflows on their schedule, and
+    evaluates the alerts, unless --no-scheduler is given. The first line on stdout is `listening on
     http://HOST:PORT`; with --write-api-port, the second is `write API on HOST:PORT`. Ctrl-C or
     SIGTERM ends it: requests that have begun are answered, and what was acked is on disk in any
-    case.
+    case; slots of workflows that run are ended and are due again.
     """
     if port is not None:
         invocation.flags["server.port"] = port
@@ -73,6 +82,7 @@ def serve(
     write_listener = _write_listener_class() if settings.server.write_api_port is not None else None
     store = LocalStore.open(settings.client.store, options=settings.store, compactor=True)
     listener = None
+    endings = ExitStack()
     try:
         server = Server(store, settings.server)
         # So that the same commands go on working on the folder, beside a server that asks for keys.
@@ -84,8 +94,17 @@ def serve(
                 folder=settings.client.store,
                 host=settings.server.host,
                 port=settings.server.write_api_port or 0,
+                metrics=server.app.state.metrics,
             )
             listener.start()
+        if not no_scheduler:
+            opened = opened_scheduler(
+                settings,
+                writing=lambda: nullcontext(store),
+                reading=store,
+                metrics=server.app.state.metrics,
+            )
+            endings.enter_context(opened).start()
         if until_stdin_ends:
             _end_with_stdin()
         sys.stdout.write(f"listening on {server.url}\n")
@@ -94,6 +113,7 @@ def serve(
         sys.stdout.flush()
         server.serve_forever()
     finally:
+        endings.close()
         if listener is not None:
             listener.stop()
         store.close()

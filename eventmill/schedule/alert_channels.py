@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
+import os
+import re
+import signal
 import smtplib
 import ssl
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
+from email.utils import format_datetime, getaddresses, make_msgid
 from importlib import import_module
 from types import ModuleType
 from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 from eventmill.base.clock import utc_datetime
 from eventmill.schedule.alert_message import Message
 
 TIMEOUT_SECONDS = 10.0
 """How long a channel may take unless it says so: an alert waits for nobody's slow server."""
+TIMEOUT_SECONDS_MAX = 30.0
+"""What a channel may say: a notice that is under way for a minute is sent by somebody else."""
 _OUTPUT_SHOWN_MAX = 300
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_ADDRESS = re.compile(r"[^\s@<>,;:\"]+@[^\s@<>,;:\"]+")
+_logger = logging.getLogger("eventmill.alerts")
 
 
 class ChannelError(Exception):
-    """The channel has not taken a message; the words say why."""
+    """The channel has not taken a message; the words say why, without secrets."""
+
+    def __init__(self, text: str, *, is_of_message: bool = False) -> None:
+        super().__init__(text)
+        self.is_of_message = is_of_message
+        """Whether it is about this message, and the channel may take another."""
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` fit for a log and a terminal: what rows say is somebody else's text."""
+    return _CONTROL.sub(" ", text).strip()
 
 
 class Channel(Protocol):
@@ -61,15 +82,19 @@ class WebhookChannel:
         if self.bearer:
             headers["Authorization"] = f"Bearer {self.bearer}"
         body = json.dumps(message.to_alertmanager(self.name)).encode()
-        request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - http(s) is checked when it is read
+        # That it is http or https is checked when it is read.
+        request = urllib.request.Request(self.url, body, headers)  # noqa: S310
         try:
             with _OPENER.open(request, timeout=self.timeout_seconds):
                 return
         except urllib.error.HTTPError as error:
             error.close()
-            raise ChannelError(f"it answered {error.code} {error.reason}") from error
+            said = _without(f"it answered {error.code} {error.reason}", self.url, self.bearer)
+            raise ChannelError(said) from None
+        except (ValueError, http.client.InvalidURL):  # whose words hold what could not be sent
+            raise ChannelError("its URL or its bearer is none that can be sent") from None
         except (OSError, http.client.HTTPException) as error:
-            raise ChannelError(_reason(error)) from error
+            raise ChannelError(_without(_reason(error), self.url, self.bearer)) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -98,31 +123,50 @@ class MailChannel:
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def tell(self, message: Message) -> None:
-        """Send one mail to all addresses; taken is what the server takes for each of them."""
+        """Send one mail to all addresses; taken is what the server takes for one of them.
+
+        Whom it refuses is logged: sent again, the mail would reach the others time and again.
+        """
         to = self._addresses(message.finding.owner)
         if not to:
             raise ChannelError(
-                f"there is nobody to send to: the owner {message.finding.owner!r} is no address"
+                f"there is nobody to send to: the owner {message.finding.owner!r} is no address",
+                is_of_message=True,
             )
+        try:
+            mail = self._mail(message, to)
+            server = self._connected()
+        except ValueError as error:
+            raise ChannelError(f"no mail can be made of it: {error}", is_of_message=True) from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise ChannelError(_without(_reason(error), self.password)) from None
+        try:
+            refused = server.send_message(mail, to_addrs=to)
+        except (smtplib.SMTPRecipientsRefused, ValueError) as error:
+            raise ChannelError(f"it was refused: {error}", is_of_message=True) from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise ChannelError(_without(_reason(error), self.password)) from None
+        finally:
+            _take_leave(server)
+        if refused:
+            _logger.warning("channel %s: the server refused %s", self.name, ", ".join(refused))
+
+    def _mail(self, message: Message, to: list[str]) -> EmailMessage:
         mail = EmailMessage()
-        mail["Subject"] = message.title
+        mail["Subject"] = one_line(message.title)
         mail["From"] = self.sender
         mail["To"] = ", ".join(to)
         mail["Date"] = format_datetime(utc_datetime(message.at))
         mail["Message-ID"] = make_msgid(domain="eventmill.invalid")
         mail["Auto-Submitted"] = "auto-generated"  # so that no absence note answers (RFC 3834)
         mail.set_content(message.text)
-        try:
-            with self._connected() as server:
-                refused = server.send_message(mail, to_addrs=to)
-        except (OSError, smtplib.SMTPException) as error:
-            raise ChannelError(_reason(error)) from error
-        if refused:
-            raise ChannelError(f"the server refused {', '.join(refused)}")
+        return mail
 
     def _addresses(self, owner: str) -> list[str]:
+        """Return each address once; an owner may be several, with names or without."""
         given = [owner if entry == "{owner}" else entry for entry in self.to]
-        return list(dict.fromkeys(entry for entry in given if "@" in entry))
+        found = getaddresses([text for text in given if not _CONTROL.search(text)])
+        return list(dict.fromkeys(address for _, address in found if _ADDRESS.fullmatch(address)))
 
     def _connected(self) -> smtplib.SMTP:
         if self.security == "tls":
@@ -153,23 +197,35 @@ class CommandChannel:
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def tell(self, message: Message) -> None:
-        """Run the program to its end; taken is what it ends with 0 for."""
+        """Run the program to its end; taken is what it ends with 0 for.
+
+        What it has left running in the background is none of its end.
+        """
         document = json.dumps(message.to_alertmanager(self.name)).encode()
-        try:
-            done = subprocess.run(
-                self.command,
-                input=document,
-                capture_output=True,
-                timeout=self.timeout_seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ChannelError(f"it ran longer than {self.timeout_seconds:g} s") from error
-        except OSError as error:
-            raise ChannelError(f"{self.command[0]} cannot be run: {error.strerror}") from error
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip()[-_OUTPUT_SHOWN_MAX:]
-            raise ChannelError(f"it ended with {done.returncode}: {said or 'and said nothing'}")
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+            given.write(document)
+            given.seek(0)
+            try:
+                program = subprocess.Popen(
+                    self.command,
+                    stdin=given,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                text = f"{self.command[0]} cannot be run: {error.strerror}"
+                raise ChannelError(text) from error
+            try:
+                code = program.wait(self.timeout_seconds)
+            except subprocess.TimeoutExpired as error:
+                os.killpg(program.pid, signal.SIGKILL)  # with what it has started
+                program.wait()
+                raise ChannelError(f"it ran longer than {self.timeout_seconds:g} s") from error
+            if code:
+                said.seek(0)
+                words = said.read().decode("utf-8", "replace").strip()[-_OUTPUT_SHOWN_MAX:]
+                raise ChannelError(f"it ended with {code}: {words or 'and said nothing'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +253,23 @@ def _apprise(channel: str) -> ModuleType:
         raise ChannelError(
             f"the channel {channel} needs Apprise: pip install 'eventmill[notify]'"
         ) from error
+
+
+def _take_leave(server: smtplib.SMTP) -> None:
+    """Part from a mail server; what it says to that changes nothing of what it has taken."""
+    try:
+        server.quit()
+    except (OSError, smtplib.SMTPException):
+        server.close()
+
+
+def _without(text: str, *secrets: str | None) -> str:
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "...")
+            path = urlsplit(secret).path if "://" in secret else ""
+            text = text.replace(path, "...") if len(path) > 1 else text
+    return text
 
 
 def _reason(error: BaseException) -> str:

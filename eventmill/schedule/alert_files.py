@@ -5,30 +5,41 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import EventmillError, QueryError, UsageError
-from eventmill.schedule.alert_book import Routing
 from eventmill.schedule.alert_channels import (
     TIMEOUT_SECONDS,
+    TIMEOUT_SECONDS_MAX,
     AppriseChannel,
     Channel,
     CommandChannel,
     MailChannel,
     WebhookChannel,
 )
-from eventmill.schedule.alert_finding import Finding, Severity
+from eventmill.schedule.alert_finding import (
+    ALERT_FILE_BROKEN,
+    RULE_NO_DATA,
+    Finding,
+    Severity,
+)
+from eventmill.schedule.alert_message import TEST_RULE
+from eventmill.schedule.alert_queue import Routing
+from eventmill.schedule.alert_tables import TABLE_RULES
+from eventmill.schedule.alert_workflows import WORKFLOW_RULES
 from eventmill.store.googlesql import parameter_names, translate
 from eventmill.workflow.toml_keys import TomlKeys
 
 CHANNELS_FILE = "channels.toml"
 REPEAT_SECONDS = 4 * 3_600.0
 """How long after it was told a firing alert is told again: twice a shift."""
+_PRINTABLE = re.compile(r"[!-~]+")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_BUILT_IN = {*WORKFLOW_RULES, *TABLE_RULES, RULE_NO_DATA, ALERT_FILE_BROKEN, TEST_RULE}
 NoData = Literal["keep", "firing"]
 
 
@@ -80,14 +91,20 @@ class AlertFiles:
     rules: tuple[AlertRule, ...]
     faults: Mapping[str, str]
     """By path, what is wrong with a file; the others hold all the same."""
+    declared: tuple[str, ...] = ()
+    """Names of all channels, also of those that cannot be used as they are."""
+    is_routable: bool = True
+    """Whether it is known who is to be told; it is not while ``channels.toml`` cannot be read."""
 
     def route(self, finding: Finding) -> Routing:
         """Return who is told of ``finding``.
 
         Every route that takes it adds its channels; without any route, all channels are told.
         """
+        if not self.is_routable:
+            return Routing(None, REPEAT_SECONDS)
         if not self.routes:
-            return Routing(tuple(self.channels), REPEAT_SECONDS)
+            return Routing(self.declared or tuple(self.channels), REPEAT_SECONDS)
         taking = [route for route in self.routes if route.takes(finding)]
         names = dict.fromkeys(name for route in taking for name in route.channels)
         repeat = min((route.repeat_seconds for route in taking), default=REPEAT_SECONDS)
@@ -101,26 +118,49 @@ def read_alert_files(folder: str, environment: Mapping[str, str]) -> AlertFiles:
         folder: may be missing.
         environment: where secrets stand, which files name by their variables.
     """
-    channels: dict[str, Channel] = {}
-    routes: tuple[Route, ...] = ()
-    rules: dict[str, AlertRule] = {}
     faults: dict[str, str] = {}
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+    read = _ReadChannels({}, (), (), ())
+    is_routable = True
+    rules: dict[str, AlertRule] = {}
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        names, is_routable = [], False
+        faults[folder] = f"{folder}: cannot be read: {error.strerror}"
+    for name in names:
         path = os.path.join(folder, name)
         if not name.endswith(".toml"):
             continue
         try:
             keys = TomlKeys.read(path)
             if name == CHANNELS_FILE:
-                channels, routes = _Channels(keys, environment).read()
-            else:
-                rule = _rule(keys, path)
-                if rule.name in rules:
-                    raise UsageError(f"{path}: {rules[rule.name].path} has the name {rule.name}")
-                rules[rule.name] = rule
-        except EventmillError as error:
+                read = _Channels(keys, environment).read()
+                if read.faults:
+                    faults[path] = "; ".join(read.faults)
+                continue
+            rule = _rule(keys, path)
+            if rule.name in rules:
+                raise UsageError(f"{path}: {rules[rule.name].path} has the name {rule.name}")
+            rules[rule.name] = rule
+        except (EventmillError, ValueError) as error:
             faults[path] = str(error)
-    return AlertFiles(channels, routes, tuple(rules.values()), faults)
+            is_routable = is_routable and name != CHANNELS_FILE
+    return AlertFiles(
+        read.channels, read.routes, tuple(rules.values()), faults, read.declared, is_routable
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadChannels:
+    """What ``channels.toml`` says."""
+
+    channels: Mapping[str, Channel]
+    routes: tuple[Route, ...]
+    declared: tuple[str, ...]
+    faults: tuple[str, ...]
+    """Why a channel cannot be used; the others can."""
 
 
 class _Channels:
@@ -130,22 +170,30 @@ class _Channels:
         self._keys = keys
         self._environment = environment
 
-    def read(self) -> tuple[dict[str, Channel], tuple[Route, ...]]:
+    def read(self) -> _ReadChannels:
         made: dict[str, Channel] = {}
+        declared: list[str] = []
+        faults: list[str] = []
         for entry in self._keys.tables("channel"):
             entry.require("name", "routes name the channel by it")
             name = entry.text("name")
-            if name in made:
+            if name in declared:
                 entry.refuse("name", f"{name} is there twice")
-            entry.require("kind", f"one of {', '.join(_KINDS)}")
-            made[name] = _KINDS[entry.choice("kind", tuple(_KINDS), "")](self, name, entry)
-            entry.finish()
-        routes = tuple(self._route(entry, made) for entry in self._keys.tables("route"))
+            declared.append(name)
+            try:
+                entry.require("kind", f"one of {', '.join(_KINDS)}")
+                channel = _KINDS[entry.choice("kind", tuple(_KINDS), "")](self, name, entry)
+                entry.finish()
+            except UsageError as error:
+                faults.append(str(error))
+            else:
+                made[name] = channel
+        routes = tuple(self._route(entry, declared) for entry in self._keys.tables("route"))
         self._keys.finish()
-        return made, routes
+        return _ReadChannels(made, routes, tuple(declared), tuple(faults))
 
     @staticmethod
-    def _route(entry: TomlKeys, channels: Mapping[str, Channel]) -> Route:
+    def _route(entry: TomlKeys, channels: Collection[str]) -> Route:
         entry.require("channels", "names of channels of this file")
         route = Route(
             match=entry.list_of_texts("match", ("*",)),
@@ -164,10 +212,12 @@ class _Channels:
         if url is None:
             entry.require("url", "where to post to; or url_env, the variable that holds it")
             url = entry.text("url")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            entry.refuse("url", "it must begin with http:// or https:// and name a host")
+        if fault := _url_fault(url):
+            entry.refuse("url", fault)
         bearer = self._secret(entry, "bearer_env")
-        return WebhookChannel(name, url, bearer, entry.seconds("timeout", TIMEOUT_SECONDS))
+        if bearer is not None and not _PRINTABLE.fullmatch(bearer):
+            entry.refuse("bearer_env", "its value has a space or a line end in it")
+        return WebhookChannel(name, url, bearer, _timeout(entry))
 
     def mail(self, name: str, entry: TomlKeys) -> Channel:
         security = entry.choice("security", ("starttls", "tls", "none"), "starttls")
@@ -182,7 +232,7 @@ class _Channels:
             security=security,  # type: ignore[arg-type]  # one of those above
             user=entry.text("user") or None,
             password=self._secret(entry, "password_env"),
-            timeout_seconds=entry.seconds("timeout", TIMEOUT_SECONDS),
+            timeout_seconds=_timeout(entry),
         )
 
     @staticmethod
@@ -191,7 +241,7 @@ class _Channels:
         command = entry.list_of_texts("command", ())
         if not command:
             entry.refuse("command", "it names no program")
-        return CommandChannel(name, command, entry.seconds("timeout", TIMEOUT_SECONDS))
+        return CommandChannel(name, command, _timeout(entry))
 
     def apprise(self, name: str, entry: TomlKeys) -> Channel:
         url = self._secret(entry, "url_env")
@@ -210,6 +260,27 @@ class _Channels:
         return value
 
 
+def _timeout(entry: TomlKeys) -> float:
+    seconds = entry.seconds("timeout", TIMEOUT_SECONDS, low=0.1)
+    if seconds > TIMEOUT_SECONDS_MAX:
+        entry.refuse("timeout", f"a channel may take {TIMEOUT_SECONDS_MAX:g} s at most")
+    return seconds
+
+
+def _url_fault(url: str) -> str:
+    """Return why nothing can be posted to ``url``, without a word of it; empty: it can."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or not _PRINTABLE.fullmatch(url):
+        return "it must begin with http:// or https://, name a host, and have no space in it"
+    if parts.username is not None:
+        return "it has a user or a password in it: give a token by bearer_env"
+    return ""
+
+
 _KINDS: dict[str, Callable[[_Channels, str, TomlKeys], Channel]] = {
     "webhook": _Channels.webhook,
     "smtp": _Channels.mail,
@@ -222,6 +293,8 @@ def _rule(keys: TomlKeys, path: str) -> AlertRule:
     name = keys.text("name", os.path.basename(path).removesuffix(".toml"))
     if not _NAME.fullmatch(name):
         keys.refuse("name", f"{name!r}: use at most 63 small letters, digits, - and _")
+    if name in _BUILT_IN:
+        keys.refuse("name", f"{name} is a rule that is built in: give this one another name")
     keys.require("sql", "one GoogleSQL statement whose rows are what is wrong")
     sql = keys.text("sql")
     try:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+RULE_NO_DATA = "rule_no_data"
+ALERT_FILE_BROKEN = "alert_file_broken"
+
 
 class Severity(StrEnum):
     """How much it matters."""
@@ -66,3 +69,5 @@ class RuleOutcome:
     findings: tuple[Finding, ...] = ()
     error: str | None = None
     """Why the rule could not be evaluated; None: it was."""
+    unjudged: frozenset[str] = frozenset()
+    """Subjects that it could say nothing of: their alerts stay as they are."""

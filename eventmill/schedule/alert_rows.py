@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import QueryError
+from eventmill.schedule.alert_channels import one_line
 from eventmill.schedule.alert_files import AlertRule
 from eventmill.schedule.alert_finding import Finding
 from eventmill.store.googlesql import parameter_names
@@ -14,6 +16,8 @@ from eventmill.store.port import Store
 
 ROWS_MAX = 100
 """Rows of a rule that become alerts: what answers with more is no rule but a report."""
+TEXT_CHARACTERS_MAX = 1_000
+"""Of what a row says, as much is told: a channel refuses what is too long, for a day."""
 SECONDS_MAX = 30.0
 """How long a rule's query may take: the other rules wait for it."""
 
@@ -48,7 +52,7 @@ def find_rows(store: Store, rule: AlertRule, now: float) -> Iterator[Finding]:
             owner=rule.owner,
             severity=rule.severity,
             aliases=(rule.name,),
-            labels={name: str(value) for name, value in row.items() if value is not None},
+            labels={name: _short(str(value)) for name, value in row.items() if value is not None},
             hold_seconds=rule.hold_seconds,
         )
 
@@ -58,16 +62,25 @@ def _subject(rule: AlertRule, row: Mapping[str, Any]) -> str:
     if missing:
         raise QueryError(f"its rows have no column {', '.join(missing)}, which `key` names")
     names = rule.key or tuple(name for name, value in row.items() if isinstance(value, str))
-    return ", ".join(f"{row[name]}" for name in names) or rule.name
+    return _short(one_line(", ".join(f"{row[name]}" for name in names))) or rule.name
 
 
 def _summary(rule: AlertRule, row: Mapping[str, Any]) -> str:
     try:
-        return rule.summary.format_map({name: _shown(value) for name, value in row.items()})
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        filled = rule.summary.format_map({name: _shown(value) for name, value in row.items()})
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise QueryError(
             f"summary {rule.summary!r} cannot be filled from the columns {', '.join(row)}: {error}"
         ) from error
+    return _short(one_line(filled))
+
+
+def _short(text: str) -> str:
+    if len(text) <= TEXT_CHARACTERS_MAX:
+        return text
+    # With a mark of the rest, so that two subjects with one beginning are two.
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{text[:TEXT_CHARACTERS_MAX]}... ({mark})"
 
 
 def _shown(value: object) -> object:

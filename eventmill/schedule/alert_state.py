@@ -53,7 +53,8 @@ def next_state(
         return _not_found(alert, now)
     if alert is None or alert.state is AlertState.OK:
         alert = Alert(finding, AlertState.PENDING, now, now)
-    alert = replace(alert, finding=finding, found_at=now)
+    # A beginning that lies ahead is of a clock that was set back since: count from now on.
+    alert = replace(alert, finding=finding, found_at=now, since=min(alert.since, now))
     if alert.state is AlertState.PENDING and now - alert.since >= finding.hold_seconds:
         alert = replace(alert, state=AlertState.FIRING, since=now, told_at=now)
         return alert, Notice.FIRING

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from eventmill.base.clock import utc_datetime
 from eventmill.base.quantity import format_seconds
+from eventmill.schedule.alert_facts import WorkflowFacts
 from eventmill.schedule.alert_finding import Finding, Severity
-from eventmill.schedule.book import RunBook
-from eventmill.schedule.book_rows import SlotRow, SlotState, WorkflowRow
-from eventmill.schema.table import TableId
+from eventmill.schedule.book_rows import Origin, SlotRow, SlotState, WorkflowRow
 from eventmill.workflow.definition import WorkflowDefinition
 from eventmill.workflow.timetable import Slot
 
@@ -29,66 +28,56 @@ an evaluation every half, a slot that nobody runs is told within five minutes of
 SILENT_SECONDS_MAX = 60.0
 """A scheduler that was not heard of for so long is dead: six of its heartbeats are missing."""
 LOOK_BACK_SECONDS = 30 * 86_400.0
-"""Failed slots and late rows older than this are history, not news."""
-
-
-class WorkflowFacts:
-    """What is known of workflows: their definitions, and their slots in the run book."""
-
-    def __init__(
-        self, book: RunBook, definitions: Callable[[], Sequence[WorkflowDefinition]]
-    ) -> None:
-        """Keep both.
-
-        Args:
-            book: the run book.
-            definitions: returns the workflows that are scheduled here, as they are now.
-        """
-        self.book = book
-        self.definitions = definitions
-
-    def outputs(self) -> frozenset[TableId]:
-        """Return the tables that workflows write."""
-        return frozenset(definition.output.table for definition in self.definitions())
+"""What failed longer ago than this is history, not news."""
+BACKFILL_SILENT_SECONDS = 900.0
+"""A backfill that has touched none of its slots for so long was broken off."""
+HANDED_BACK_SECONDS = 86_400.0
+HANDED_SLOTS_MAX = 100
+"""How far back, and how many slots, is looked for what another scheduler has left out."""
 
 
 def find_failed(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     """Yield each workflow with a slot that failed for good and has not succeeded since."""
-    for row in _live(facts):
-        failed = facts.book.slots(
-            row.name, from_=now - LOOK_BACK_SECONDS, states=(SlotState.FAILED,)
-        )
+    slots = facts.failed(now - LOOK_BACK_SECONDS)
+    for row in facts.live():
+        failed = slots.get(row.name, ())
         if not failed:
             continue
-        newest = failed[-1]
+        lasting = [slot for slot in failed if slot.state is SlotState.FAILED]
+        newest = (lasting or failed)[-1]
         some = f"{len(failed)} slots" if len(failed) > 1 else "a slot"
         run = f" (`eventmill workflow log {newest.run_id}`)" if newest.run_id else ""
         again = (
             f"`eventmill workflow backfill {row.name} --from {_text(failed[0].start_seconds)}"
-            f" --to {_text(newest.end_seconds)}`"
+            f" --to {_text(failed[-1].end_seconds)}`"
         )
+        goes_on = len(failed) - len(lasting)
         yield _finding(
             WORKFLOW_FAILED,
             row,
             f"{some} of {row.name} failed, the newest from {_text(newest.start_seconds)}:"
-            f" {_sentence(newest.reason)}{run}. Once it is mended, {again} runs what failed again",
+            f" {_sentence(newest.reason)}{run}. Once it is mended, {again} runs what failed again"
+            f"{f'; {goes_on} of them are run again now' if goes_on else ''}",
         )
 
 
 def find_late(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     """Yield each workflow with a slot that is not begun, or not done, when it should be."""
-    rows = {row.name: row for row in _live(facts)}
-    for definition in facts.definitions():
-        row = rows.get(definition.name)
-        if row is None or row.paused_at is not None:
-            continue
-        late = [
-            slot
-            for slot in facts.book.unfinished(definition.name)
-            if slot.succeeded_at is None and _is_late(definition, slot, now)
-        ]
-        missing = _missing(facts.book, definition, row, now)
-        starts = sorted({*(slot.start_seconds for slot in late), *(slot[0] for slot in missing)})
+    rows = {row.name: row for row in facts.live() if row.paused_at is None}
+    flows = [
+        (definition, row)
+        for definition in facts.definitions()
+        if (row := rows.get(definition.name)) is not None
+    ]
+    unfinished, leases = facts.unfinished(), facts.leases()
+    absent = facts.absent(
+        [(row.name, slot) for flow, row in flows for slot in _should_be_begun(flow, row, now)]
+    )
+    for definition, row in flows:
+        slots = _awaited(unfinished.get(row.name, ()), row, now)
+        late = [slot.slot for slot in slots if _is_late(definition, slot, leases, now)]
+        missing = absent.get(row.name, ())
+        starts = sorted({slot[0] for slot in (*late, *missing)})
         if not starts:
             continue
         some = f"{len(starts)} slots" if len(starts) > 1 else "the slot"
@@ -102,26 +91,29 @@ def find_late(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
         )
 
 
+def unjudged_late(facts: WorkflowFacts) -> frozenset[str]:
+    """Return the workflows of whose slots nothing is known: their folders were never good here."""
+    known = {definition.name for definition in facts.definitions()}
+    return frozenset(_subject(row) for row in facts.live() if row.name not in known)
+
+
 def find_broken(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     """Yield each workflow whose folder cannot be used as it is."""
-    for row in _live(facts):
+    for row in facts.live():
         if row.fault:
             yield _finding(
                 WORKFLOW_BROKEN,
                 row,
                 f"the folder of {row.name} cannot be used, and the last good state of it is run:"
-                f" {row.fault}",
+                f" {_sentence(row.fault)}",
             )
 
 
 def find_too_late(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     """Yield each workflow with rows that came after the lateness it allows."""
-    for row in _live(facts):
-        slots = [
-            slot
-            for slot in facts.book.slots(row.name, from_=now - LOOK_BACK_SECONDS)
-            if slot.too_late_rows
-        ]
+    found = facts.too_late()
+    for row in facts.live():
+        slots = found.get(row.name, ())
         if not slots:
             continue
         count = sum(slot.too_late_rows for slot in slots)
@@ -137,20 +129,20 @@ def find_too_late(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
 
 def find_dead_scheduler(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     """Yield a finding when workflows wait for a scheduler and none was heard of lately."""
-    heard = facts.book.heartbeat()
-    waiting = [row.name for row in _live(facts) if not row.handed_to and row.paused_at is None]
+    heard = facts.heard_at(now)
+    waiting = [row.name for row in facts.live() if not row.handed_to and row.paused_at is None]
     if heard is None or not waiting:
         return  # none was ever started here: nobody has relied on one
     scheduler, at = heard
-    if now - at <= SILENT_SECONDS_MAX:
+    if abs(now - at) <= SILENT_SECONDS_MAX:
         return
     yield Finding(
         rule=SCHEDULER_DEAD,
         subject="scheduler",
         summary=(
             f"no scheduler was heard of since {utc_datetime(at):%Y-%m-%d %H:%M:%S} UTC, for"
-            f" {format_seconds(round(now - at))}, and {len(waiting)} workflows wait for one: start"
-            " `eventmill serve` or `eventmill scheduler run`"
+            f" {format_seconds(max(0, round(now - at)))}, and {len(waiting)} workflows wait for"
+            " one: start `eventmill serve` or `eventmill scheduler run`"
         ),
         labels={"scheduler": scheduler},
     )
@@ -166,31 +158,64 @@ WORKFLOW_RULES: Mapping[str, Callable[[WorkflowFacts, float], Iterator[Finding]]
 """Each rule about workflows, by name."""
 
 
-def _live(facts: WorkflowFacts) -> list[WorkflowRow]:
-    return [row for row in facts.book.workflows() if row.removed_at is None]
+def _awaited(slots: Sequence[SlotRow], row: WorkflowRow, now: float) -> Sequence[SlotRow]:
+    """Leave out what is caught up with on purpose, while that goes on.
+
+    Whoever has begun a backfill watches it; and slots of before the workflow was known are many,
+    where its ``start`` lies back.
+    """
+    mine: list[SlotRow] = []
+    others: list[SlotRow] = []
+    for slot in slots:
+        is_old = slot.origin is Origin.BACKFILL or slot.due_at < row.first_seen_at
+        (mine if is_old else others).append(slot)
+    goes_on = any(
+        slot.state is SlotState.RUNNING or now - slot.changed_at < BACKFILL_SILENT_SECONDS
+        for slot in mine
+    )
+    return others if goes_on else slots
 
 
-def _is_late(definition: WorkflowDefinition, slot: SlotRow, now: float) -> bool:
+def _is_late(
+    definition: WorkflowDefinition, slot: SlotRow, leases: Mapping[int, float], now: float
+) -> bool:
+    begun_by = slot.due_at + BEGUN_WITHIN_SECONDS
     if slot.state is SlotState.WAITING and not slot.attempts:
-        return now > slot.due_at + BEGUN_WITHIN_SECONDS
-    if slot.state is SlotState.RUNNING and definition.freshness_seconds is None:
-        return False  # its time limit ends it, and that is told as a failure
+        return now > begun_by
+    if slot.state is SlotState.RUNNING:
+        if now > leases.get(slot.run_id or 0, now) + BEGUN_WITHIN_SECONDS:
+            return True  # its program is gone, and nobody has noticed
+        if definition.freshness_seconds is None:
+            return False  # its time limit ends it, and that is told as a failure
     return now > max(slot.due_at, slot.end_seconds + definition.done_within_seconds)
 
 
-def _missing(
-    book: RunBook, definition: WorkflowDefinition, row: WorkflowRow, now: float
-) -> list[Slot]:
-    """Return the last slot that should have been begun, when the book does not have it."""
+def _should_be_begun(
+    definition: WorkflowDefinition, row: WorkflowRow, now: float
+) -> Iterator[Slot]:
+    """Yield slots that the book should have by now: it enters each when it is due.
+
+    A scheduler enters all that came before as well. Another one that calls ``workflow run`` may
+    have left out any of them.
+    """
     timetable = definition.timetable
-    moment = now - definition.delay_seconds - BEGUN_WITHIN_SECONDS
-    slot = timetable.slot_at(timetable.slot_at(moment)[0] - 1)
     first = definition.start_at_seconds
     if first is None:
         first = timetable.slot_at(row.first_seen_at)[0]
-    if slot[0] < first or book.slot(row.name, slot) is not None:
-        return []
-    return [slot]
+    earliest = float(first)
+    if row.handed_to:
+        earliest = max(first, row.planned_until or 0, now - HANDED_BACK_SECONDS)
+    moment = now - definition.delay_seconds - BEGUN_WITHIN_SECONDS
+    slot = timetable.slot_at(timetable.slot_at(moment)[0] - 1)
+    for _ in range(HANDED_SLOTS_MAX if row.handed_to else 1):
+        if slot[0] < earliest:
+            return
+        yield slot
+        slot = timetable.slot_at(slot[0] - 1)
+
+
+def _subject(row: WorkflowRow) -> str:
+    return f"dataflow-workflow-{row.name}"
 
 
 def _finding(
@@ -198,7 +223,7 @@ def _finding(
 ) -> Finding:
     return Finding(
         rule=rule,
-        subject=f"dataflow-workflow-{row.name}",
+        subject=_subject(row),
         summary=summary,
         owner=row.owner,
         severity=severity,

@@ -8,42 +8,49 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from eventmill.base.clock import Clock, backoff_seconds
+from eventmill.base.clock import Clock
 from eventmill.base.errors import EventmillError
 from eventmill.base.quantity import format_seconds
-from eventmill.schedule.alert_book import AlertBook, AlertChange, QueuedNotice
-from eventmill.schedule.alert_channels import ChannelError
+from eventmill.schedule.alert_book import AlertBook, AlertChange
+from eventmill.schedule.alert_channels import one_line
+from eventmill.schedule.alert_facts import WorkflowFacts
 from eventmill.schedule.alert_files import AlertFiles, AlertRule
-from eventmill.schedule.alert_finding import Finding, RuleOutcome, Severity
-from eventmill.schedule.alert_message import Message
+from eventmill.schedule.alert_finding import (
+    ALERT_FILE_BROKEN,
+    RULE_NO_DATA,
+    Finding,
+    RuleOutcome,
+    Severity,
+)
 from eventmill.schedule.alert_rows import find_rows
 from eventmill.schedule.alert_tables import (
     QUARANTINE_RATE,
     TABLE_STALE,
+    TABLES_A_QUERY,
     VOLUME_DROP,
-    find_dropped,
+    VolumeWatch,
     find_quarantined,
     find_stale,
 )
-from eventmill.schedule.alert_workflows import WORKFLOW_RULES, WorkflowFacts
+from eventmill.schedule.alert_teller import AlertTeller
+from eventmill.schedule.alert_workflows import WORKFLOW_LATE, WORKFLOW_RULES, unjudged_late
 from eventmill.store.port import Store
 
-RULE_NO_DATA = "rule_no_data"
-ALERT_FILE_BROKEN = "alert_file_broken"
 NO_DATA_SECONDS = 900.0
 """How long a rule may fail to be evaluated before that is an alert of its own."""
 TABLES_EVERY_SECONDS = 30.0
-VOLUME_EVERY_SECONDS = 300.0
 BILLED_EVERY_SECONDS = 600.0
 """The shortest pause between two evaluations on a store that bills each query."""
-GIVE_UP_SECONDS = 86_400.0
-"""How long a notice is tried: older, it would tell of another day."""
-_RETRY_BASE_SECONDS = 5.0
-_RETRY_CAP_SECONDS = 600.0
+STORE_SECONDS_MAX = 10.0
+"""How long a look begins new questions to the store: what it has not asked by then, it asks
+first at the next one, so that the rules about workflows have their turn."""
+ASKED_AGAIN_SECONDS = 60.0
+"""When a rule that could not be evaluated is asked again, however rarely it is otherwise."""
 
 _logger = logging.getLogger("eventmill.alerts")
 
@@ -53,6 +60,7 @@ class _Rule:
     name: str
     find: Callable[[float], Iterable[Finding]]
     every_seconds: float
+    unjudged: Callable[[], frozenset[str]] = frozenset
 
 
 class AlertEngine:
@@ -82,9 +90,10 @@ class AlertEngine:
         self._facts = facts
         self._read_files = read_files
         self._clock = clock
-        self._rng = rng
+        self._teller = AlertTeller(book.queue, clock, rng)
         self._last: dict[str, tuple[float, RuleOutcome]] = {}
         address = getattr(store, "address", "")
+        self._volume = VolumeWatch(store, facts.outputs)
         self._pause_min = BILLED_EVERY_SECONDS if address.startswith("bigquery:") else 0.0
 
     def evaluate(self) -> list[AlertChange]:
@@ -99,16 +108,33 @@ class AlertEngine:
         Raises:
             TransientError: the alerts' file cannot be written.
         """
+        return self.evaluate_workflows() + self.evaluate_store()
+
+    def evaluate_workflows(self) -> list[AlertChange]:
+        """Evaluate the rules about workflows, which ask the run book alone: it takes no time."""
+        return self._evaluate(self._workflow_rules(), self._read_files())
+
+    def evaluate_store(self, seconds_max: float = float("inf")) -> list[AlertChange]:
+        """Evaluate the rules that ask the store, and end what rules found that are gone.
+
+        Args:
+            seconds_max: how long new questions are begun.
+        """
         files = self._read_files()
+        rules = self._store_rules(files, is_short=seconds_max != float("inf"))
+        began = self._clock.monotonic()
+        in_order = sorted(rules, key=lambda rule: self._last.get(rule.name, (0.0,))[0])
+        changes = self._evaluate(in_order, files, until=began + seconds_max)
         now = self._clock.now()
-        rules = self._rules(files)
-        changes: list[AlertChange] = []
-        for rule in rules:
-            outcome = self._outcome(rule, now)
-            changes += self._book.record(outcome, now, files.route)
-        own = RuleOutcome(RULE_NO_DATA, tuple(self._without_data(files.rules, now)))
-        changes += self._book.record(own, now, files.route)
-        self._book.forget_rules([*(rule.name for rule in rules), RULE_NO_DATA], now)
+        own = [
+            RuleOutcome(RULE_NO_DATA, tuple(self._without_data(files.rules, now))),
+            RuleOutcome(ALERT_FILE_BROKEN, tuple(_broken_files(files))),
+        ]
+        for outcome in own:
+            changes += self._book.record(outcome, now, files.route) or ()
+        if not files.faults:  # a file that cannot be read has not taken its rule away
+            names = {rule.name for rule in (*rules, *self._workflow_rules())}
+            changes += self._book.forget_rules({*names, *(o.rule for o in own)}, now)
         return changes
 
     def tell(self) -> int:
@@ -116,48 +142,72 @@ class AlertEngine:
 
         One that is not taken is tried again for a day, with growing pauses.
         """
-        files = self._read_files()
-        missed = 0
-        for queued in self._book.take_due(self._clock.now()):
-            missed += not self._tell(queued, files)
-        return missed
+        return self._teller.tell(self._read_files())
 
     # -- rules ----------------------------------------------------------------------------
 
-    def _rules(self, files: AlertFiles) -> list[_Rule]:
-        store, facts = self._store, self._facts
-        rules = [_Rule(name, partial(find, facts), 0.0) for name, find in WORKFLOW_RULES.items()]
-        rules += [
+    def _workflow_rules(self) -> list[_Rule]:
+        facts = self._facts
+        rules = {
+            name: _Rule(name, partial(find, facts), 0.0) for name, find in WORKFLOW_RULES.items()
+        }
+        late = rules[WORKFLOW_LATE]
+        rules[WORKFLOW_LATE] = _Rule(late.name, late.find, 0.0, partial(unjudged_late, facts))
+        return list(rules.values())
+
+    def _store_rules(self, files: AlertFiles, *, is_short: bool) -> list[_Rule]:
+        store, volume, pause = self._store, self._volume, self._pause_min
+        # A store that bills is asked rarely, and then for everything.
+        tables_max = TABLES_A_QUERY if is_short and not pause else sys.maxsize
+        drop = partial(volume.find, tables_max=tables_max)
+        rules = [
             _Rule(TABLE_STALE, partial(find_stale, store), TABLES_EVERY_SECONDS),
             _Rule(QUARANTINE_RATE, partial(find_quarantined, store), TABLES_EVERY_SECONDS),
-            _Rule(
-                VOLUME_DROP,
-                lambda now: find_dropped(store, now, facts.outputs()),
-                VOLUME_EVERY_SECONDS,
-            ),
-            _Rule(ALERT_FILE_BROKEN, lambda _: _broken_files(files), 0.0),
+            _Rule(VOLUME_DROP, drop, 0.0, volume.unjudged),
         ]
         rules += [
             _Rule(rule.name, partial(find_rows, store, rule), rule.every_seconds)
             for rule in files.rules
         ]
-        return [
-            rule if rule.every_seconds == 0.0 else
-            _Rule(rule.name, rule.find, max(rule.every_seconds, self._pause_min))
-            for rule in rules
-        ]  # fmt: skip
+        return [replace(rule, every_seconds=max(rule.every_seconds, pause)) for rule in rules]
 
-    def _outcome(self, rule: _Rule, now: float) -> RuleOutcome:
-        last = self._last.get(rule.name)
-        # The outcome is recorded again at each evaluation: alerts are held and repeated by time.
-        if last is not None and 0 <= now - last[0] < rule.every_seconds:
-            return last[1]
+    def _evaluate(
+        self, rules: Iterable[_Rule], files: AlertFiles, until: float = float("inf")
+    ) -> list[AlertChange]:
+        changes: list[AlertChange] = []
+        for rule in rules:
+            now = self._clock.now()
+            last = self._last.get(rule.name)
+            if last is None or not self._holds(rule, last, now):
+                if self._clock.monotonic() < until:
+                    last = (now, self._outcome(rule, now))
+                    self._last[rule.name] = last
+                elif last is None:
+                    continue
+            # Recorded again at each evaluation: alerts are held and repeated by time.
+            told = self._book.record(last[1], now, files.route, asked_at=last[0])
+            if told is None:  # another process has a newer one: ask for one as new
+                del self._last[rule.name]
+            changes += told or ()
+        return changes
+
+    def _holds(self, rule: _Rule, last: tuple[float, RuleOutcome], now: float) -> bool:
+        asked_at, outcome = last
+        pause = rule.every_seconds
+        if outcome.error is not None:
+            pause = max(self._pause_min, min(pause, ASKED_AGAIN_SECONDS))
+        return 0 <= now - asked_at < pause
+
+    @staticmethod
+    def _outcome(rule: _Rule, now: float) -> RuleOutcome:
         try:
-            outcome = RuleOutcome(rule.name, tuple(rule.find(now)))
+            return RuleOutcome(rule.name, tuple(rule.find(now)), unjudged=rule.unjudged())
         except EventmillError as error:
-            outcome = RuleOutcome(rule.name, error=str(error))
-        self._last[rule.name] = (now, outcome)
-        return outcome
+            return RuleOutcome(rule.name, error=one_line(str(error)))
+        except Exception as error:
+            # A fault of ours in one rule; the others are all the more wanted.
+            _logger.exception("the rule %s", rule.name)
+            return RuleOutcome(rule.name, error=f"unexpectedly, {type(error).__name__}")
 
     def _without_data(self, rules: Sequence[AlertRule], now: float) -> Iterable[Finding]:
         firing = {rule.name for rule in rules if rule.no_data == "firing"}
@@ -179,41 +229,12 @@ class AlertEngine:
                 severity=Severity.CRITICAL if record.rule in firing else Severity.WARNING,
             )
 
-    # -- notices --------------------------------------------------------------------------
-
-    def _tell(self, queued: QueuedNotice, files: AlertFiles) -> bool:
-        now = self._clock.now()
-        channel = files.channels.get(queued.channel)
-        try:
-            if channel is None:
-                raise ChannelError(f"there is no channel {queued.channel} any more")
-            channel.tell(Message(queued.notice, queued.finding, queued.since, queued.queued_at))
-        except ChannelError as error:
-            if now - queued.queued_at >= GIVE_UP_SECONDS:
-                _logger.error(
-                    "alert given up: %s was not told within %s that %s: %s", queued.channel,
-                    format_seconds(GIVE_UP_SECONDS), queued.finding.summary, error,
-                )  # fmt: skip
-                self._book.settle(queued.id)
-                return False
-            pause = backoff_seconds(
-                queued.attempts,
-                self._rng,
-                base_seconds=_RETRY_BASE_SECONDS,
-                cap_seconds=_RETRY_CAP_SECONDS,
-            )
-            _logger.warning("channel %s: %s; it is tried again", queued.channel, error)
-            self._book.put_off(queued.id, self._clock.now() + pause, str(error))
-            return False
-        self._book.settle(queued.id)
-        return True
-
 
 def _broken_files(files: AlertFiles) -> Iterable[Finding]:
     for path, fault in files.faults.items():
         yield Finding(
             rule=ALERT_FILE_BROKEN,
             subject=path,
-            summary=f"a file of alerts cannot be used: {fault}",
+            summary=f"a file of alerts cannot be used: {one_line(fault)}",
             severity=Severity.WARNING,
         )

@@ -49,7 +49,10 @@ DELETE FROM <slots> WHERE {_SLOT} AND slot_start >= @slot_start AND slot_end <= 
 INSERT INTO <slots> (output, workflow, slot_start, slot_end, generation, output_rows)
   VALUES (@output, @workflow, @slot_start, @slot_end, @generation, @output_rows);
 """  # noqa: S608 - words of this module
-_DELETE = f"DELETE FROM <output> WHERE ({{}}) AND {INSERT_ID} >= @low AND {INSERT_ID} < @high;\n"  # noqa: S608
+_DELETE = (
+    "DELETE FROM <output> WHERE ({})"  # noqa: S608 - as above
+    f" AND {INSERT_ID} >= @low AND {INSERT_ID} < @high;\n"
+)
 _INSERT = "INSERT INTO <output> ({0}) SELECT {0} FROM <staging>;\n"
 _END = "COMMIT TRANSACTION;\n"
 
@@ -106,5 +109,8 @@ def read_slot_script(text: str) -> SlotScript | None:
 
 
 _SLOTS = re.compile("FROM `([^`]+)` WHERE output = ")
-_DELETES = re.compile(f"DELETE FROM `([^`]+)` WHERE \\(([^;@]*)\\) AND {INSERT_ID} >= ")  # noqa: S608
+_DELETES = re.compile(
+    "DELETE FROM `([^`]+)` WHERE "  # noqa: S608 - as above
+    f"\\(([^;@]*)\\) AND {INSERT_ID} >= "
+)
 _INSERTS = re.compile("INSERT INTO `[^`]+` \\((`[^;()]+`)\\) SELECT [^;]+ FROM `([^`]+)`;\n")

@@ -132,5 +132,8 @@ def _expected_rows(definition: WorkflowDefinition, case: Case) -> list[dict[str,
         if faults:
             told = "\n".join(map(str, faults[:_FAULTS_TOLD_MAX]))
             raise UsageError(f"{len(faults)} expected rows do not fit the output table:\n{told}")
-        sql = f"SELECT * FROM {sql_name(_EXPECTED)} ORDER BY CAST(SUBSTR({INSERT_ID}, 5) AS INT64)"  # noqa: S608
+        sql = (
+            f"SELECT * FROM {sql_name(_EXPECTED)}"  # noqa: S608 - a name of this module
+            f" ORDER BY CAST(SUBSTR({INSERT_ID}, 5) AS INT64)"
+        )
         return list(store.query(sql, row_limit=None))

@@ -139,7 +139,11 @@ def test_the_demo_ends_with_accounts_that_add_up(folder):
     assert (told["duplicates"], told["quarantined"]) == (1_000, 37)
     assert told["accepted"] >= 336_776 + told["workflow_rows"]
     assert told["workflow_rows"] > 5_000
-    assert "█" in done.stdout.decode()
+    printed = done.stdout.decode()
+    assert "█" in printed
+    assert "chromium/src" in printed  # a row of cq_attempts
+    assert "its alert fired: a slot of cq_failed_share failed" in printed
+    assert "it recovered: yes" in printed
 
 
 def test_the_demo_takes_its_server_with_it(folder):

@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 
 from eventmill.base.settings import AlertSettings
-from eventmill.schedule import alert_rows, alert_tables, alert_workflows, alerts
+from eventmill.schedule import (
+    alert_book,
+    alert_channels,
+    alert_rows,
+    alert_tables,
+    alert_teller,
+    alert_workflows,
+    alerts,
+)
 from eventmill.schedule.alert_files import REPEAT_SECONDS, read_alert_files
 from eventmill.schedule.alert_finding import Finding
 
@@ -54,4 +62,10 @@ def test_the_numbers_are_those_of_the_code():
     assert REPEAT_SECONDS == 4 * 3_600
     assert f"with {alert_rows.ROWS_MAX} rows at most, within {alert_rows.SECONDS_MAX:g}" in PAGE
     assert alerts.BILLED_EVERY_SECONDS == 600.0
-    assert alerts.GIVE_UP_SECONDS == 86_400.0
+    assert alerts.STORE_SECONDS_MAX == 10.0
+    assert alert_book.FLAPS_MAX == 3
+    assert f"been gone for {alert_book.FLAP_KEEP_SECONDS / 60:g} minutes" in PAGE
+    assert f"{alert_channels.TIMEOUT_SECONDS:g} s unless said" in PAGE
+    assert f"{alert_channels.TIMEOUT_SECONDS_MAX:g} s at most" in PAGE
+    assert f"it failed {alert_workflows.LOOK_BACK_SECONDS / 86_400:g} days ago" in PAGE
+    assert alert_teller.GIVE_UP_SECONDS == 86_400.0

@@ -66,5 +66,29 @@ def test_the_closing_line_of_pytest_is_held_back(runner, capsys):
     assert capsys.readouterr().out.splitlines()[1:] == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("import sys; open(sys.argv[3][11:], 'w').write('<a><testcase/></a>')", []),
+        ("import sys; open(sys.argv[3][11:], 'w').write('<a></a>')", ["beam: no test passed"]),
+        ("raise SystemExit(5)", ["beam: pytest collected no tests", "beam: no test passed"]),
+    ],
+)
+def test_the_tests_in_the_environment_of_beam_are_counted(runner, monkeypatch, program, told):
+    command = runner.beam_command
+    monkeypatch.setattr(runner, "BEAM_PYTHON", Path(sys.executable))
+    assert command("r.xml")[:5] == [sys.executable, "-m", "pytest", "-q", "--junitxml=r.xml"]
+    assert all((ROOT / path).exists() for path in runner.BEAM_TESTS)
+    monkeypatch.setattr(
+        runner, "beam_command", lambda report: [sys.executable, "-c", program, *command(report)[2:]]
+    )
+    assert runner.run_beam() == told
+
+
+def test_a_missing_environment_of_beam_is_told(runner, monkeypatch):
+    monkeypatch.setattr(runner, "BEAM_PYTHON", Path("/nowhere/python"))
+    assert runner.run_beam() == ["beam: there is no /nowhere/python; `make test` makes it"]
+
+
 def test_a_level_that_does_not_exist_is_a_usage_error(runner):
     assert runner.main(["some"]) == 2

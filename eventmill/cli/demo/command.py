@@ -12,6 +12,7 @@ import click
 
 from eventmill.base.clock import SYSTEM_CLOCK
 from eventmill.base.errors import UsageError
+from eventmill.cli.demo.attempts import DemoWorkflows
 from eventmill.cli.demo.flights import flights_file
 from eventmill.cli.demo.job import DemoJob
 from eventmill.cli.demo.own_tests import checkout
@@ -37,8 +38,10 @@ def demo(once: bool, as_json: bool, data: str | None, port: int) -> int:
 
     Starts a server on a fresh folder, makes tables from .proto files, sends the flights that left
     New York City in 2013 over HTTP, some of them twice and 37 bad events among them, aggregates
-    them in SQL, and compares what was sent with what is there. Without --once the server then
-    stays, for queries of your own, until Ctrl-C.
+    them in SQL, and compares what was sent with what is there. Then a workflow aggregates the
+    attempts of a commit queue from its events, and one with a planted fault fails, raises its
+    alert and is mended. Without --once the server then stays, for queries of your own, until
+    Ctrl-C.
     """
     began = SYSTEM_CLOCK.monotonic()
     flights_file()  # says how to get them before anything is started
@@ -48,7 +51,9 @@ def demo(once: bool, as_json: bool, data: str | None, port: int) -> int:
         store = HttpStore(server.url, client_name="eventmill-demo")
         try:
             spool_dir = os.path.join(folder, ".spool")
-            outcome = DemoJob(store, checkout(), report.step, spool_dir=spool_dir).run()
+            workflows = DemoWorkflows(folder, SYSTEM_CLOCK.now())
+            job = DemoJob(store, checkout(), report.step, spool_dir=spool_dir, workflows=workflows)
+            outcome = job.run()
         finally:
             store.close()
         seconds = SYSTEM_CLOCK.monotonic() - began

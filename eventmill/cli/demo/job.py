@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from eventmill.base.clock import SYSTEM_CLOCK
 from eventmill.base.errors import UnavailableError
+from eventmill.cli.demo.attempts import ATTEMPTS, AlertStory, DemoWorkflows
 from eventmill.cli.demo.faults import put_faults
 from eventmill.cli.demo.flights import FLIGHTS_COUNT, flights_file, read_flights
 from eventmill.cli.demo.own_tests import own_test_results
@@ -22,6 +23,7 @@ from eventmill.schema.mapping import spec_from_proto
 from eventmill.schema.message_type import MessageType
 from eventmill.schema.table import Table
 from eventmill.wire.verdict import Verdict
+from eventmill.workflow.reading import SHIPPED_FOLDER, read_workflow
 
 if TYPE_CHECKING:
     from eventmill.store.port import Store
@@ -58,6 +60,10 @@ CARRIERS_SQL = """\
 SELECT carrier, COUNT(*) AS flights,
   APPROX_QUANTILES(dep_delay, 100)[OFFSET(95)] AS delay_p95_minutes
 FROM demo.flights GROUP BY carrier ORDER BY delay_p95_minutes DESC, carrier LIMIT 8"""
+ATTEMPTS_SQL = """\
+SELECT cq_name, COUNT(*) AS attempts, COUNTIF(committed) AS committed, COUNTIF(failed) AS failed,
+  APPROX_QUANTILES(click_to_result_sec, 100)[OFFSET(50)] / 60 AS minutes_median
+FROM aggregated.cq_attempts GROUP BY cq_name ORDER BY attempts DESC, cq_name"""
 QUARANTINE_SQL = """\
 SELECT reason, COUNT(*) AS events, MIN(message) AS example
 FROM eventmill.quarantine GROUP BY reason ORDER BY events DESC, reason"""
@@ -86,8 +92,11 @@ class Outcome:
 
     accounts: Accounts = field(default_factory=Accounts)
     workflow_rows: int = 0
+    """Rows of the aggregates: days of airlines, and attempts."""
     test_results: int = 0
     step_seconds: dict[str, float] = field(default_factory=dict)
+    attempts: Sequence[Mapping[str, Any]] = ()
+    alert: AlertStory | None = None
     storm: Sequence[Mapping[str, Any]] = ()
     carriers: Sequence[Mapping[str, Any]] = ()
     quarantine: Sequence[Mapping[str, Any]] = ()
@@ -105,6 +114,7 @@ class DemoJob:
         progress: Callable[[str, int, int], None],
         *,
         spool_dir: str | None = None,
+        workflows: DemoWorkflows | None = None,
     ) -> None:
         """Prepare.
 
@@ -113,11 +123,13 @@ class DemoJob:
             checkout: root of the checkout, for the results of its own tests; None: there is none.
             progress: told (what, how many are done, of how many).
             spool_dir: where events wait to be sent; None: memory.
+            workflows: of the server's store; None: none is run.
         """
         self._store = store
         self._checkout = checkout
         self._progress = progress
         self._spool_dir = spool_dir
+        self._workflows = workflows
         self._tables: dict[str, Table] = {}
         self.outcome = Outcome()
 
@@ -131,6 +143,11 @@ class DemoJob:
             self._send_faults()
         with self._step("workflow"):
             self._aggregate()
+        if self._workflows is not None:
+            with self._step("attempts"):
+                self._make_attempts(self._workflows)
+            with self._step("alert"):
+                self._raise_alert(self._workflows)
         with self._step("test results"):
             self._send_test_results()
         with self._step("answers"):
@@ -194,6 +211,28 @@ class DemoJob:
         verdict = Uploader(self._store, table.id).put(rows, insert_ids=names)
         self._count(verdict)
         self.outcome.workflow_rows = verdict.accepted
+
+    def _make_attempts(self, workflows: DemoWorkflows) -> None:
+        """Send a commit queue's events, and let the workflow that ships aggregate them."""
+        folder = os.path.join(SHIPPED_FOLDER, ATTEMPTS)
+        (entry,) = read_workflow(folder).inputs
+        if entry.spec is None:
+            raise UnavailableError(f"{folder} does not say what its input is")
+        table = self._store.apply(entry.spec)
+        self._tables["cq.RawEvent"] = table
+        self._count(Uploader(self._store, table.id).put(list(workflows.events())))
+        rows = workflows.aggregate()
+        stored = self._number("SELECT COUNT(*) FROM aggregated.cq_attempts")
+        if stored != rows:
+            self.outcome.differences.append(f"attempts made and stored: {rows:,} and {stored:,}")
+        self.outcome.workflow_rows += rows
+        self.outcome.attempts = list(self._store.query(ATTEMPTS_SQL))
+
+    def _raise_alert(self, workflows: DemoWorkflows) -> None:
+        story = self.outcome.alert = workflows.alert()
+        for word, is_so in (("fired", bool(story.firing)), ("recovered", story.is_over)):
+            if not is_so:
+                self.outcome.differences.append(f"the alert of the planted fault has not {word}")
 
     def _send_test_results(self) -> None:
         results = own_test_results(self._checkout) if self._checkout else []

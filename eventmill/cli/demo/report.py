@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eventmill.cli.demo.attempts import AlertStory
 from eventmill.cli.demo.job import Outcome
 
 _BAR_CELLS = 24
@@ -51,6 +52,8 @@ class Report:
         """Write the answers, the quarantine, the accounts and the times."""
         self._storm(outcome.storm)
         self._carriers(outcome.carriers)
+        self._attempts(outcome.attempts)
+        self._alert(outcome.alert)
         self._quarantine(outcome.quarantine)
         self._accounts(outcome)
 
@@ -81,6 +84,28 @@ class Report:
                 row["carrier"], f"{row['flights']:,}", f"{bar(minutes / longest)} {minutes:.0f}"
             )
         self._out.print(table)
+
+    def _attempts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            return
+        table = self._table("Attempts of a commit queue, as the workflow cq_attempts made them")
+        for name in ("queue", "attempts", "committed", "failed"):
+            table.add_column(name, justify="left" if name == "queue" else "right")
+        table.add_column("minutes to a result, median")
+        longest = max(row["minutes_median"] for row in rows) or 1
+        for row in rows:
+            minutes = row["minutes_median"]
+            counts = (f"{row[name]:,}" for name in ("attempts", "committed", "failed"))
+            table.add_row(row["cq_name"], *counts, f"{bar(minutes / longest)} {minutes:.0f}")
+        self._out.print(table)
+
+    def _alert(self, story: AlertStory | None) -> None:
+        if story is None:
+            return
+        self.say("\nA workflow with a planted fault")
+        self.say(f"  its run failed: {story.error}")
+        self.say(f"  its alert fired: {story.firing or 'NO'}")
+        self.say(f"  mended and run again, it recovered: {'yes' if story.is_over else 'NO'}")
 
     def _quarantine(self, rows: Sequence[Mapping[str, Any]]) -> None:
         table = self._table("Quarantine: rejected events, whole, with the reason")

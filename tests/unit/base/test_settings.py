@@ -41,6 +41,20 @@ PROMISED = {
         "memory_limit": None,
     },
     "client": {"store": "./eventmill-data", "key": None, "timeout_seconds": 30.0},
+    "alert": {"folder": "./alerts", "every_seconds": 30.0},
+    "workflow": {
+        "folder": "./workflows",
+        "beam_python": None,
+        "beam_options": None,
+        "beam_staging": None,
+        "beam_dead_letters": "./dead-letters",
+    },
+    "schedule": {
+        "folder": None,
+        "runs_max": 2,
+        "late_every_seconds": 60.0,
+        "lease_seconds": 30.0,
+    },
 }
 
 
@@ -95,7 +109,7 @@ def test_no_two_settings_share_an_environment_name():
         for section, cls in SECTIONS.items()
         for field in fields(cls)
     ]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 30
 
 
 def test_an_empty_variable_is_an_unset_one(load):

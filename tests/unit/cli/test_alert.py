@@ -6,6 +6,8 @@ import textwrap
 import pytest
 from store_world import builds_batch, builds_spec
 
+from eventmill.base.clock import SYSTEM_CLOCK
+from eventmill.schedule.alert_book import AlertBook, AlertPlace
 from eventmill.schedule.book import RunBook
 from eventmill.store.local.store import LocalStore
 
@@ -146,3 +148,52 @@ def test_a_folder_that_cannot_be_read_is_an_error_of_one_line(project, alert):
     assert result.code == 1
     assert "chanel: no such key: allowed are channel, route; did you mean channel?" in result.err
     assert alert("check").code == 4  # the broken file is an alert itself
+
+
+def test_check_that_cannot_evaluate_a_rule_does_not_say_that_all_is_well(project, alert):
+    write(project, gone='sql = "SELECT 1 AS x FROM ci.gone"')
+    result = alert("check")
+    assert result.code == 1
+    assert "the rule gone cannot be evaluated" in result.err
+
+
+def test_check_of_a_server_says_that_it_sees_no_run_book(project, alert, monkeypatch):
+    # Whether the server is there is no matter: its run book is not.
+    monkeypatch.setenv("XDG_STATE_HOME", str(project / "state"))
+    result = alert("check", "--store", "http://127.0.0.1:1")
+    assert "nothing is known here of the workflows of http://127.0.0.1:1" in result.err
+    assert "call this on the server's machine\n  with --store FOLDER" in result.err
+    assert result.code == 1  # and what could not be asked is not well
+
+
+def test_a_check_from_another_folder_ends_nothing_and_swallows_no_notice(
+    project, alert, tmp_path_factory, monkeypatch
+):
+    note = f'[[channel]]\nname = "note"\nkind = "command"\ncommand = ["tee", "{project}/told"]\n'
+    write(project, many=RULE, channels=note)
+    assert alert("check").code == 4
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    result = alert("check", "--tell", "--store", str(project / "eventmill-data"))
+    assert result.code == 4
+    assert [row["rule"] for row in result.rows] == ["many"]
+    assert f"the rules and channels are those of {project}/alerts" in result.err
+    assert (project / "told").exists()
+
+
+def test_folders_that_a_living_scheduler_does_not_go_by_are_refused(project, alert):
+    book = AlertBook("eventmill-data/schedule.db")
+    until = SYSTEM_CLOCK.now() + 60.0
+    book.hold(AlertPlace("/srv/alerts", "/srv/workflows", "host/1", until), until - 60.0)
+    book.close()
+    write(project, many=RULE)
+    result = alert("check", "--alerts", "alerts")
+    assert result.code == 2
+    assert "evaluated by host/1, with the rules and channels of /srv/alerts" in result.err
+
+
+def test_what_data_says_cannot_paint_the_terminal(project, alert):
+    sql = "SELECT 'a\\\\x1b[31mb' AS x, 1 AS gone FROM ci.builds LIMIT 1"
+    write(project, many=f'sql = "{sql}"\nsummary = "{{x}}"\n')
+    result = alert("list", "--format", "table")
+    assert "\x1b[31mb" not in result.out
+    assert "many: a [31mb" in result.out

@@ -346,6 +346,11 @@ TIMES = [
     ("PARSE_DATE('%Y%m%d', '20240229')", date(2024, 2, 29)),
     ("PARSE_DATE('%b %d, %Y', 'Jan 5, 2024')", date(2024, 1, 5)),
     ("SAFE.PARSE_DATE('%Y%m%d', 'nonsense')", None),
+    ("SAFE.TIMESTAMP_MICROS(253402300799999999)", ts("9999-12-31 23:59:59.999999")),
+    ("SAFE.TIMESTAMP_MICROS(253402300800000000)", None),
+    ("SAFE.TIMESTAMP_MILLIS(253402300800000)", None),
+    ("TIMESTAMP_SECONDS(-62135596800)", ts("0001-01-01")),
+    ("SAFE.TIMESTAMP_SECONDS(9223372036854775807)", None),
     ("SAFE.PARSE_DATE('%Y%m%d', '20240101')", date(2024, 1, 1)),
 ]
 
@@ -462,6 +467,9 @@ def test_expression_has_googlesqls_value(ask, expression, value):
         ("DATE '2024-13-01'", "date"),
         ("PARSE_DATE('%Y', 'x')", "parse"),
         ("TIMESTAMP_TRUNC(ts, DAY, 'Mars/Base')", "TimeZone"),
+        ("TIMESTAMP_MICROS(253402300800000000)", "out of range"),
+        ("TIMESTAMP_SECONDS(253402300800)", "out of range"),
+        ("TIMESTAMP_SECONDS(-62135596801)", "out of range"),
     ],
 )
 def test_what_is_an_error_in_googlesql_is_an_error(ask, expression, message):

@@ -1,16 +1,20 @@
 """Each channel against a real server, or a real program, of this machine."""
 
 import contextlib
+import dataclasses
 import http.server
 import json
+import smtplib
 import socketserver
 import sys
 import threading
+import traceback
 import types
 from email import message_from_bytes, policy
 
 import pytest
 
+from eventmill.base.clock import SYSTEM_CLOCK
 from eventmill.schedule.alert_channels import (
     AppriseChannel,
     ChannelError,
@@ -34,7 +38,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.headers, json.loads(body)))
-        self.send_response(self.server.status)
+        self.send_response(self.server.status, self.server.reason)
         self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -91,7 +95,7 @@ def serving(server):
 @pytest.fixture
 def hook():
     with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)) as server:
-        server.status = 200
+        server.status, server.reason = 200, None
         server.url = f"http://127.0.0.1:{server.server_port}/hook"
         yield server
 
@@ -180,10 +184,47 @@ def test_an_owner_without_an_address_is_left_out(mail_server):
         mail_channel(mail_server, to=("{owner}",)).tell(Message(Notice.FIRING, finding, 0.0, 0.0))
 
 
-def test_an_address_that_is_refused_is_named(mail_server):
-    channel = mail_channel(mail_server, to=("nobody@example.com", "ops@example.com"))
-    with pytest.raises(ChannelError, match=r"refused nobody@example\.com"):
-        channel.tell(FIRING)
+def test_an_address_that_is_refused_is_logged_and_the_others_get_it_once(mail_server, caplog):
+    mail_channel(mail_server, to=("nobody@example.com", "ops@example.com")).tell(FIRING)
+    assert [envelope for envelope, _ in mail_server.got] == [["ops@example.com"]]
+    assert "channel mail: the server refused nobody@example.com" in caplog.text
+
+
+def test_a_mail_that_nobody_can_be_sent_is_not_taken(mail_server):
+    with pytest.raises(ChannelError, match="it was refused") as caught:
+        mail_channel(mail_server, to=("nobody@example.com",)).tell(FIRING)
+    assert caught.value.is_of_message
+
+
+@pytest.mark.parametrize(
+    ("owner", "to"),
+    [
+        ("ada@example.com, bob@example.com", ["ada@example.com", "bob@example.com"]),
+        ("Ada <ada@example.com>", ["ada@example.com"]),
+        ('"Team, data" <team@example.com>; bob@example.com', ["team@example.com"]),
+    ],
+)
+def test_owners(mail_server, owner, to):
+    finding = dataclasses.replace(FOUND, owner=owner)
+    mail_channel(mail_server, to=("{owner}",)).tell(dataclasses.replace(FIRING, finding=finding))
+    ((envelope, text),) = mail_server.got
+    assert envelope[: len(to)] == to
+    assert message_from_bytes(text, policy=policy.default)["To"].startswith(", ".join(to))
+
+
+def test_an_owner_with_a_line_end_adds_nobody_and_silences_nothing(mail_server):
+    finding = dataclasses.replace(FOUND, owner="ada@example.com\nBcc: eve@example.com")
+    mail_channel(mail_server).tell(dataclasses.replace(FIRING, finding=finding))
+    assert [envelope for envelope, _ in mail_server.got] == [["ops@example.com"]]
+
+
+def test_a_server_that_says_no_farewell_has_taken_the_mail(mail_server, monkeypatch):
+    def quit_badly(self):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(smtplib.SMTP, "quit", quit_badly)
+    mail_channel(mail_server).tell(FIRING)
+    assert len(mail_server.got) == 1
 
 
 def test_no_mail_goes_out_in_clear_when_encryption_is_asked_for(mail_server):
@@ -213,6 +254,64 @@ def test_a_command_gets_the_document_on_its_stdin(tmp_path):
 def test_a_command_that_fails(command, says):
     with pytest.raises(ChannelError, match=says):
         CommandChannel("pager", command, timeout_seconds=0.5).tell(FIRING)
+
+
+def test_a_command_that_leaves_something_running_has_taken_it(tmp_path):
+    began = SYSTEM_CLOCK.monotonic()
+    CommandChannel("note", ("sh", "-c", "sleep 5 & exit 0"), 3.0).tell(FIRING)
+    assert SYSTEM_CLOCK.monotonic() - began < 2.0
+
+
+def test_a_command_that_does_not_end_is_killed_with_what_it_started(tmp_path):
+    late = tmp_path / "late"
+    script = f"(sleep 1; touch {late}) & wait"
+    with pytest.raises(ChannelError, match=r"longer than 0\.2 s"):
+        CommandChannel("note", ("sh", "-c", script), 0.2).tell(FIRING)
+    SYSTEM_CLOCK.sleep(1.3)
+    assert not late.exists()
+
+
+SECRET = "T0K3N"
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        WebhookChannel("hook", f"http://127.0.0.1:1/{SECRET}"),
+        WebhookChannel("hook", f"http://127.0.0.1:1/{SECRET}\n"),
+        WebhookChannel("hook", f"http://mill:{SECRET}@127.0.0.1/x"),
+        WebhookChannel("hook", "http://127.0.0.1:1/x", f"{SECRET}\nX-Y: z"),
+        WebhookChannel("hook", f"http://{SECRET * 20}.invalid/x"),
+    ],
+)
+def test_what_a_channel_says_holds_no_secret(channel):
+    with pytest.raises(ChannelError) as caught:
+        channel.tell(FIRING)
+    assert SECRET not in "".join(traceback.format_exception(caught.value)).split("Error: ")[-1]
+    assert SECRET not in str(caught.value)
+
+
+def test_a_webhook_that_sends_its_token_back_is_not_repeated(hook):
+    hook.status = 404
+    hook.reason = f"no /hook/{SECRET}"
+    with pytest.raises(ChannelError, match="it answered 404") as caught:
+        WebhookChannel("hook", f"{hook.url}/{SECRET}").tell(FIRING)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Apprise imports
+def test_the_real_apprise_hands_it_to_a_service(hook):
+    url = f"json://127.0.0.1:{hook.server_port}/hook"
+    AppriseChannel("chat", (url,)).tell(FIRING)
+    ((_, document),) = hook.got
+    assert document["title"] == FIRING.title
+    assert "daily has failed" in document["message"]
+    hook.status = 500
+    with pytest.raises(ChannelError, match="Apprise could not hand it over"):
+        AppriseChannel("chat", (url,)).tell(FIRING)
+    with pytest.raises(ChannelError, match="does not understand") as caught:
+        AppriseChannel("chat", (f"nosuch://{SECRET}",)).tell(FIRING)
+    assert SECRET not in str(caught.value)
 
 
 def test_apprise_that_is_not_installed_says_how(monkeypatch):

@@ -212,3 +212,63 @@ def test_bad_channels_are_named(read, text, says):
     assert says in fault_of(files)
     assert "channels.toml" in fault_of(files)
     assert [rule.name for rule in files.rules] == ["good"]
+
+
+def test_a_rule_may_not_have_the_name_of_one_that_is_built_in(tmp_path):
+    (tmp_path / "workflow_failed.toml").write_text('sql = "SELECT 1 AS x"')
+    (tmp_path / "other.toml").write_text('name = "rule_no_data"\nsql = "SELECT 1 AS x"')
+    files = read_alert_files(str(tmp_path), {})
+    assert files.rules == ()
+    assert all("is a rule that is built in" in fault for fault in files.faults.values())
+    assert len(files.faults) == 2
+
+
+def test_one_bad_channel_leaves_the_others_and_the_routes(tmp_path):
+    text = CHANNELS.replace("[[channel]]", "[[channel]]", 1)
+    (tmp_path / "channels.toml").write_text(textwrap.dedent(text))
+    files = read_alert_files(str(tmp_path), {"MAIL_PASSWORD": "x"})
+    assert list(files.channels) == ["mail", "pager", "chat"]
+    (fault,) = files.faults.values()
+    assert "the environment has no HOOK_TOKEN" in fault
+    daily = Finding("workflow_failed", "dataflow-workflow-daily", "")
+    # What is for the bad one waits for it.
+    assert files.route(daily).channels == ("oncall", "mail", "pager")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://mill:T0K3N@example.com/x",
+        "https://example.com/T0K3N x",
+        "https://example.com:T0K3N/x",
+        "https://[T0K3N/x",
+        "ftp://example.com/T0K3N",
+    ],
+)
+def test_a_url_that_cannot_be_posted_to_is_refused_without_a_word_of_it(tmp_path, url):
+    (tmp_path / "channels.toml").write_text(
+        '[[channel]]\nname = "hook"\nkind = "webhook"\nurl_env = "URL"\n'
+    )
+    files = read_alert_files(str(tmp_path), {"URL": url})
+    (fault,) = files.faults.values()
+    assert "channel[0].url: it" in fault or "url: it" in fault
+    assert "T0K3N" not in fault
+    assert files.channels == {}
+
+
+def test_a_timeout_longer_than_a_lease_is_refused(tmp_path):
+    (tmp_path / "channels.toml").write_text(
+        '[[channel]]\nname = "x"\nkind = "command"\ncommand = ["x"]\ntimeout = "2m"\n'
+    )
+    (fault,) = read_alert_files(str(tmp_path), {}).faults.values()
+    assert "a channel may take 30 s at most" in fault
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.listdir", refuse)
+    files = read_alert_files(str(tmp_path), {})
+    assert "cannot be read: Permission denied" in files.faults[str(tmp_path)]
+    assert files.route(Finding("r", "s", "")).channels is None

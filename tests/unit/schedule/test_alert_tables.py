@@ -8,12 +8,13 @@ from store_world import builds_batch, builds_spec
 from eventmill.schedule.alert_finding import Severity
 from eventmill.schedule.alert_tables import (
     QUARANTINE_WINDOW_SECONDS,
-    find_dropped,
+    TABLES_A_QUERY,
+    VolumeWatch,
     find_quarantined,
     find_stale,
 )
 from eventmill.schema.problem import Reason
-from eventmill.schema.table import Partitioning
+from eventmill.schema.table import Partitioning, TableId
 from eventmill.store.memory import MemoryStore
 from eventmill.testing.fakes import FakeClock
 from eventmill.wire.quarantined import QuarantinedEvent
@@ -141,7 +142,7 @@ def test_less_than_half_of_last_week(store, clock, before, rows, fires):
     make_table(store)
     clock.advance(2 * HOUR)
     week(store, clock, before, rows)
-    found = list(find_dropped(store, clock.now() + 1.0, ()))
+    found = list(VolumeWatch(store, lambda: ()).find(clock.now() + 1.0))
     assert len(found) == fires
     if fires:
         assert found[0].severity is Severity.WARNING
@@ -152,13 +153,13 @@ def test_outputs_of_workflows_and_young_tables_are_left_out(store, clock):
     clock.advance(1.0)
     table = make_table(store)
     week(store, clock, 1_000, 0)
-    assert list(find_dropped(store, clock.now(), ())) == []  # made within that hour
+    assert list(VolumeWatch(store, lambda: ()).find(clock.now())) == []  # made within that hour
     clock.advance(HOUR)
     store.put(builds_batch(range(1_000), prefix="more"))
     clock.advance(7 * DAY)
     clock.advance(HOUR)
-    assert len(list(find_dropped(store, clock.now(), ()))) == 1
-    assert list(find_dropped(store, clock.now(), {table.id})) == []
+    assert len(list(VolumeWatch(store, lambda: ()).find(clock.now()))) == 1
+    assert list(VolumeWatch(store, lambda: {table.id}).find(clock.now())) == []
 
 
 def test_a_table_that_wants_a_filter_is_asked_with_one(store, clock):
@@ -167,3 +168,37 @@ def test_a_table_that_wants_a_filter_is_asked_with_one(store, clock):
     store.put(builds_batch(range(10)))
     (found,) = find_quarantined(store, clock.now())
     assert "10 of 20" in found.summary
+
+
+def test_hundreds_of_tables_are_counted_a_few_at_a_time_and_once_an_hour(store, clock, monkeypatch):
+    for number in range(60):
+        table = TableId.parse(f"local.ci.t{number:02}")
+        store.apply(dataclasses.replace(builds_spec(), table=table))
+    clock.advance(8 * 86_400.0)
+    asked, query = [], store.query
+
+    def counted(sql, *args, **given):
+        asked.append(sql.count("COUNT(*)"))
+        return query(sql, *args, **given)
+
+    monkeypatch.setattr(store, "query", counted)
+    watch = VolumeWatch(store, lambda: ())
+    left = []
+    for _ in range(5):
+        assert list(watch.find(clock.now(), TABLES_A_QUERY)) == []
+        left.append(len(watch.unjudged()))
+    assert left == [35, 10, 0, 0, 0]
+    assert asked == [25, 25, 10]
+    clock.advance(3_600.0)
+    list(watch.find(clock.now()))
+    assert sum(asked) == 120
+
+
+def test_a_table_that_goes_while_it_is_counted_hides_no_other(store, clock, monkeypatch):
+    made = [make_table(store)]
+    gone = dataclasses.replace(made[0], spec=dataclasses.replace(
+        made[0].spec, table=TableId.parse("local.ci.gone")))  # fmt: skip
+    clock.advance(2 * HOUR)
+    week(store, clock, 200, 0)
+    monkeypatch.setattr(store, "tables", lambda: [gone, *made])
+    assert len(list(VolumeWatch(store, lambda: ()).find(clock.now()))) == 1

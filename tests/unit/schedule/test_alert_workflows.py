@@ -4,14 +4,16 @@ import dataclasses
 
 import pytest
 
+from eventmill.schedule.alert_facts import WorkflowFacts
 from eventmill.schedule.alert_finding import Severity
 from eventmill.schedule.alert_workflows import (
-    WorkflowFacts,
+    LOOK_BACK_SECONDS,
     find_broken,
     find_dead_scheduler,
     find_failed,
     find_late,
     find_too_late,
+    unjudged_late,
 )
 from eventmill.schedule.book import RunBook
 from eventmill.schedule.book_file import IN_MEMORY
@@ -178,6 +180,120 @@ def test_a_scheduler_is_dead_when_it_is_silent_and_somebody_waits(book, facts):
     assert len(list(find_dead_scheduler(facts, NOON + 61))) == 1
     book.hand_over("daily", "cron")
     assert list(find_dead_scheduler(facts, NOON + 61)) == []
+
+
+def run(book, number, start, state, **columns):
+    columns = {
+        "id": number, "workflow": "daily", "start_seconds": start, "end_seconds": start + HOUR,
+        "attempt": 4, "attempts_max": 4, "state": state, "origin": "schedule", "reason": "",
+        "body": "sql", "runner": "x", "started_at": number / 1e6, "lease_seconds": 30.0,
+        "lease_until": number / 1e6 + 30.0, "ended_at": number / 1e6 + 1.0, **columns,
+    }  # fmt: skip
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    with book.file.writing() as db:
+        db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", list(columns.values()))
+
+
+def test_a_slot_that_is_longer_than_a_month_is_found_when_it_fails(book, facts):
+    long = 31 * 24 * HOUR
+    slot(book, NOON - long, "failed", end_seconds=NOON, reason="x", changed_at=NOON + 60)
+    assert len(list(find_failed(facts, NOON + 90))) == 1
+    assert list(find_failed(facts, NOON + 90 + LOOK_BACK_SECONDS)) == []
+
+
+def test_a_failed_slot_that_is_run_again_has_not_ended(book, facts):
+    first, again = int((NOON + 60) * 1e6), int((NOON + 900) * 1e6)
+    start = NOON - HOUR
+    run(book, first, start, "failed")
+    slot(book, start, "failed", reason="no table", run_id=first)
+    assert len(list(find_failed(facts, NOON + 90))) == 1
+    slot(book, start, "waiting", origin="backfill", run_id=first, attempts=0)
+    (found,) = find_failed(facts, NOON + 800)
+    assert "1 of them are run again now" in found.summary
+    run(book, again, start, "running", attempt=1, ended_at=None)
+    slot(book, start, "running", origin="backfill", run_id=again, attempts=1)
+    assert len(list(find_failed(facts, NOON + 901))) == 1
+    slot(book, start, "succeeded", run_id=again, succeeded_at=NOON + 910)
+    assert list(find_failed(facts, NOON + 920)) == []
+    # A run for late rows after that: what failed before the success is over.
+    slot(book, start, "waiting", run_id=again, succeeded_at=NOON + 910)
+    assert list(find_failed(facts, NOON + 930)) == []
+
+
+def test_an_attempt_that_failed_with_more_to_come_is_no_failure(book, facts):
+    first = int((NOON + 60) * 1e6)
+    run(book, first, NOON - HOUR, "failed", attempt=1)
+    slot(book, NOON - HOUR, "waiting", run_id=first, attempts=1)
+    assert list(find_failed(facts, NOON + 90)) == []
+
+
+def test_a_backfill_that_is_at_work_is_not_late(book, facts):
+    slot(book, NOON - 2 * HOUR, "succeeded")
+    for hours in range(10, 20):
+        slot(book, NOON - hours * HOUR, "waiting", origin="backfill", changed_at=NOON - 3_000)
+    slot(book, NOON - 20 * HOUR, "running", origin="backfill", attempts=1, changed_at=NOON - 900)
+    assert late(facts, NOON) == []
+
+
+def test_slots_of_before_a_new_workflow_was_known_are_caught_up_with_in_peace(book, facts):
+    seen_at = NOON - 24 * HOUR
+    slot(book, NOON - 2 * HOUR, "succeeded")
+    for hours in range(26, 40):
+        slot(book, NOON - hours * HOUR, "waiting", changed_at=seen_at)
+    slot(book, NOON - 40 * HOUR, "running", attempts=1, changed_at=NOON - 2_000)
+    assert late(facts, NOON) == []
+    slot(book, NOON - 40 * HOUR, "succeeded", succeeded_at=NOON)  # and nobody goes on
+    assert "14 slots of daily" in late(facts, NOON)[0]
+
+
+def test_a_backfill_that_was_broken_off_is_late(book, facts):
+    slot(book, NOON - 2 * HOUR, "succeeded")
+    slot(book, NOON - 9 * HOUR, "waiting", origin="backfill", changed_at=NOON - 899)
+    assert late(facts, NOON) == []
+    assert len(late(facts, NOON + 1)) == 1
+
+
+def test_a_run_whose_program_is_gone_is_late_where_no_scheduler_notices(book, facts):
+    slot(book, NOON - 2 * HOUR, "succeeded")
+    begun = int((NOON + 60) * 1e6)
+    run(book, begun, NOON - HOUR, "running", ended_at=None)
+    slot(book, NOON - HOUR, "running", attempts=1, run_id=begun)
+    assert late(facts, NOON + 60 + 30 + 180) == []
+    assert len(late(facts, NOON + 60 + 30 + 181)) == 1
+
+
+def test_a_slot_that_another_scheduler_left_out_stays_late_when_the_next_is_run(book, facts):
+    book.hand_over("daily", "cron")
+    for hours in range(1, 25):
+        slot(book, NOON - hours * HOUR, "succeeded")
+    assert late(facts, NOON + 300) == []
+    with book.file.writing() as db:
+        db.execute("DELETE FROM slots WHERE start_seconds = ?", (NOON - 5 * HOUR,))
+    assert "from 2026-09-21T07:00:00Z is not begun" in late(facts, NOON + 300)[0]
+
+
+def test_of_a_workflow_whose_folder_was_never_good_nothing_is_known(facts):
+    assert unjudged_late(facts) == frozenset()
+    facts.given = []
+    assert unjudged_late(facts) == {"dataflow-workflow-daily"}
+
+
+def test_late_rows_of_any_age_are_told(book, facts):
+    slot(book, NOON - 5_000 * HOUR, "succeeded", too_late_rows=3)
+    assert len(list(find_too_late(facts, NOON))) == 1
+
+
+def test_a_clock_that_was_set_back_hides_no_dead_scheduler(book, facts):
+    book.beat("host:1", NOON + 7_200)
+    assert len(list(find_dead_scheduler(facts, NOON))) == 1
+    book.beat("host:2", NOON)
+    assert list(find_dead_scheduler(facts, NOON + 30)) == []
+    assert len(list(find_dead_scheduler(facts, NOON + 61))) == 1
+
+
+def test_what_a_fault_says_is_one_line(book, facts):
+    book.note_workflows({}, {"daily": "bad\nlines"}, NOON)
+    assert next(find_broken(facts, NOON)).summary.endswith("bad lines")
 
 
 def test_the_outputs(facts):

@@ -10,12 +10,12 @@ from eventmill.base.errors import QueryError
 from eventmill.schedule import alerts
 from eventmill.schedule.alert_book import AlertBook
 from eventmill.schedule.alert_channels import ChannelError
+from eventmill.schedule.alert_facts import WorkflowFacts
 from eventmill.schedule.alert_files import AlertFiles, AlertRule, Route
 from eventmill.schedule.alert_finding import AlertState, Severity
 from eventmill.schedule.alert_rows import ROWS_MAX, find_rows
 from eventmill.schedule.alert_setup import Alerts
 from eventmill.schedule.alert_state import Notice
-from eventmill.schedule.alert_workflows import WorkflowFacts
 from eventmill.schedule.alerts import AlertEngine
 from eventmill.schedule.book import RunBook
 from eventmill.schema.table import Partitioning
@@ -180,7 +180,7 @@ def test_a_channel_that_fails_is_tried_until_it_takes_it(world):
         world.clock.advance(60.0)
     assert missed == 5
     assert world.hook.told == [(Notice.FIRING, "slow_builds", "linux")]
-    assert world.book.waiting() == []
+    assert world.book.queue.waiting() == []
 
 
 def test_a_notice_is_given_up_after_a_day_and_said_so(world, caplog):
@@ -191,7 +191,7 @@ def test_a_notice_is_given_up_after_a_day_and_said_so(world, caplog):
     for _ in range(2 * 24 * 6):
         world.engine.tell()
         world.clock.advance(600.0)
-    assert world.book.waiting() == []
+    assert world.book.queue.waiting() == []
     assert "alert given up: hook was not told within 1d that linux has 3 builds" in caplog.text
 
 
@@ -201,7 +201,7 @@ def test_a_notice_for_a_channel_that_is_gone_waits_for_it(world):
     world.evaluate()
     world.files = dataclasses.replace(world.files, channels={})
     assert world.engine.tell() == 1
-    assert "there is no channel hook any more" in world.book.waiting()[0].error
+    assert "there is no channel hook that can be used" in world.book.queue.waiting()[0].error
 
 
 def test_of_two_engines_one_tells(world):
@@ -219,7 +219,7 @@ def test_without_a_route_that_takes_it_it_is_listed(world):
     world.rules(RULE)
     world.store.put(builds_batch(range(3)))
     world.evaluate()
-    assert world.book.waiting() == []
+    assert world.book.queue.waiting() == []
     assert world.states() == {"linux": AlertState.FIRING}
 
 
@@ -251,6 +251,7 @@ def test_one_look_evaluates_logs_and_tells(world, tmp_path, caplog):
     [
         ({"summary": "{host} is slow"}, "cannot be filled from the columns builder, n"),
         ({"summary": "{builder:,d}"}, "cannot be filled"),
+        ({"summary": "{builder[host]}"}, "cannot be filled"),
         ({"key": ("host",)}, "its rows have no column host, which `key` names"),
         (
             {"sql": "SELECT 'a' AS x FROM ci.builds LIMIT 2", "summary": "x"},
@@ -272,3 +273,37 @@ def test_the_time_of_the_evaluation_is_a_parameter(world):
     rule = dataclasses.replace(RULE, sql="SELECT CAST(@now AS STRING) AS x", summary="{x}")
     (found,) = find_rows(world.store, rule, 1_790_000_000.0)
     assert found.summary.startswith("2026-09-21 14:13:20")
+
+
+def test_a_fault_of_ours_in_one_rule_keeps_no_other_from_being_evaluated(
+    world, monkeypatch, caplog
+):
+    def fail(store, now):
+        raise KeyError("x")
+        yield
+
+    monkeypatch.setattr(alerts, "find_stale", fail)
+    world.rules(RULE)
+    world.store.put(builds_batch(range(3)))
+    assert world.evaluate() == [(Notice.FIRING, "linux")]
+    (rule,) = [each for each in world.book.rules() if each.failing_since]
+    assert (rule.rule, rule.error) == ("table_stale", "unexpectedly, KeyError")
+    assert "KeyError" in caplog.text
+
+
+def test_a_rule_that_failed_once_is_asked_again_before_it_is_due(world):
+    world.rules(dataclasses.replace(RULE, sql="SELECT builder FROM ci.gone", every_seconds=3_600.0))
+    world.evaluate()
+    world.rules(dataclasses.replace(RULE, every_seconds=3_600.0))
+    world.store.put(builds_batch(range(3)))
+    assert world.evaluate(59.0) == []
+    assert world.evaluate(1.0) == [(Notice.FIRING, "linux")]
+
+
+def test_what_rows_say_is_one_line_and_has_an_end(world):
+    sql = "SELECT CONCAT('a\\x1b[0m\\n', REPEAT('x', 5000)) AS x"
+    (found,) = find_rows(world.store, dataclasses.replace(RULE, sql=sql, summary="{x}"), 0.0)
+    assert found.subject.startswith("a [0m xxx")
+    assert found.summary == found.subject
+    assert len(found.summary) < 1_100
+    assert len(found.labels["x"]) < 1_100
