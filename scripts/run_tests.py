@@ -63,21 +63,19 @@ def steps() -> list[Step]:
     ]
 
 
-def pytest_command(level: str, report: str) -> list[str]:
-    """Return the command that runs the tests of ``level`` and writes a JUnit report."""
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
+def pytest_commands(level: str, folder: str) -> list[list[str]]:
+    """Return the commands that run the tests of ``level``, each with the report it writes last.
+
+    The fast tests run side by side. The slow ones measure times, kill processes and load the
+    machine, and so have it alone, one after the other.
+    """
+    command = [sys.executable, "-m", "pytest", "-q"]
+    side_by_side = [*command, "-n", "auto", "-m", "not slow"]
+    reports = [f"--junitxml={os.path.join(folder, name)}" for name in ("fast.xml", "slow.xml")]
     if level == "fast":
-        # Side by side; the slow ones measure times and kill processes, and have the machine alone.
-        command += [
-            "-n",
-            "auto",
-            "-m",
-            "not slow",
-            "tests/unit",
-            "tests/test_tidy.py",
-            "tests/test_public_surface.py",
-        ]
-    return command
+        own = ["tests/unit", "tests/test_tidy.py", "tests/test_public_surface.py"]
+        return [[*side_by_side, *own, reports[0]]]
+    return [[*side_by_side, reports[0]], [*command, "-m", "slow", reports[1]]]
 
 
 def beam_command(report: str) -> list[str]:
@@ -108,15 +106,14 @@ def read_counts(report: str) -> TestCounts:
     return TestCounts(passed, failed, tuple(skipped))
 
 
-def faults(failed_steps: list[str], pytest_code: int, counts: TestCounts) -> list[str]:
-    """Return why the run as a whole is not good; empty when it is.
+def faults(pytest_code: int, counts: TestCounts) -> list[str]:
+    """Return why a run of pytest is not good; empty when it is.
 
     Args:
-        failed_steps: names of the steps before pytest that failed.
-        pytest_code: exit code of pytest.
+        pytest_code: its exit code.
         counts: what its report says.
     """
-    found = [f"{name} failed" for name in failed_steps]
+    found = []
     if pytest_code == NO_TESTS_COLLECTED:
         found.append("pytest collected no tests")
     elif pytest_code:
@@ -149,14 +146,14 @@ def main(arguments: list[str]) -> int:
         print(f"error: {level!r} is no level; write all or fast", file=sys.stderr)
         return 2
     failed = [step.name for step in steps() if run_step(step)[0]]
-    of_beam = run_beam() if level == "all" else []
+    found = [f"{name} failed" for name in failed]
+    if level == "all":
+        found += run_beam()
     with tempfile.TemporaryDirectory() as folder:
-        report = os.path.join(folder, "report.xml")
-        command = pytest_command(level, report)
-        # What pytest prints is held back by one line, so that its closing line stands last.
-        code, closing = run_pytest(command)
-        counts = read_counts(report)
-    found = [*of_beam, *faults(failed, code, counts)]
+        for command in pytest_commands(level, folder):
+            # What pytest prints is held back by one line, so that its closing line stands last.
+            code, closing = run_pytest(command)
+            found += faults(code, read_counts(command[-1].partition("=")[2]))
     for fault in found:
         print(f"== NOT GOOD: {fault}")
     print("== all is well" if not found else f"== {len(found)} faults")
@@ -171,7 +168,7 @@ def run_beam() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = os.path.join(folder, "report.xml")
         code, _ = run_step(Step("beam", beam_command(report)))
-        return [f"beam: {fault}" for fault in faults([], code, read_counts(report))]
+        return [f"beam: {fault}" for fault in faults(code, read_counts(report))]
 
 
 def run_pytest(command: list[str]) -> tuple[int, str]:

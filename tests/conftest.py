@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from proto_compiler import LoadedCompiler
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 RESULTS = ROOT / "build" / "test-results.ndjson"
 
 
@@ -80,12 +81,37 @@ class Recorder:
             return
         RESULTS.parent.mkdir(exist_ok=True)
         unfinished = RESULTS.with_suffix(f".{os.getpid()}")
-        unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in self._rows.values()))
+        rows = [*self._earlier(), *self._rows.values()]
+        unfinished.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         unfinished.replace(RESULTS)
+
+    def _earlier(self) -> list[dict[str, Any]]:
+        """Return what the other part of a run at the same commit has written."""
+        try:
+            known = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+        except (OSError, ValueError):
+            return []
+        now = {(row["file"], row["name"]) for row in self._rows.values()}
+        return [
+            row
+            for row in known
+            if row["commit"] == self._same["commit"] and (row["file"], row["name"]) not in now
+        ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what kills processes, loads the machine or plays a whole user."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "faults") or item.path.is_relative_to(
+            TESTS / "acceptance"
+        ):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Recorder())
+    if not hasattr(config, "workerinput"):  # who hands tests out hears of all of them
+        config.pluginmanager.register(Recorder())
 
 
 def _commit() -> str | None:

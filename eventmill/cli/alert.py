@@ -61,9 +61,11 @@ def check(invocation: Invocation, tell: bool, form: str | None, output: str | No
     Exits with 4 when an alert fires, with 1 when none does but a rule cannot be evaluated, else
     with 0.
     """
+    from eventmill.schedule.alert_teller import LAST_ROUND_SECONDS
+
     with _alerts(invocation) as alerts:
         alerts.engine.evaluate()
-        missed = alerts.engine.tell() if tell else 0
+        missed = alerts.engine.tell(LAST_ROUND_SECONDS) if tell else 0
         firing = [found for found in alerts.book.alerts() if found.state.value == "firing"]
         _write(firing, form, output)
         unknown = _note_rules(alerts)

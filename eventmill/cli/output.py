@@ -30,6 +30,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 # Everything that could move a terminal's cursor or change its state; tab and newline are shown
 # as they are by the table.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNFOLDED_MAX = 24
+"""Characters of a table's cell that stay on one line, such as a time or the number of a run, even
+where the table gets wider than the terminal by it."""
 
 
 class Format(StrEnum):
@@ -165,23 +168,37 @@ def _write_parquet(table: pa.Table, output: str) -> None:
 def _table_text(
     columns: Sequence[str], rows: Iterable[Mapping[str, Any]], output: str | None
 ) -> bytes:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     listed = list(rows)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in columns:
+    # Microseconds that are all noughts only take room from what else is to be seen.
+    lines = [
+        [Text(visible(_cell(row.get(name)).replace(".000000Z", "Z"))) for name in columns]
+        for row in listed
+    ]
+    needed = 0
+    for place, name in enumerate(columns):
         values = [row.get(name) for row in listed]
         numeric = all(value is None or _is_number(value) for value in values) and bool(values)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in listed:
-        cells = [_cell(row.get(name)) for name in columns]
-        # Microseconds that are all noughts only take room from what else is to be seen.
-        table.add_row(*(Text(visible(cell.replace(".000000Z", "Z"))) for cell in cells))
+        widest = max([cell_len(name), *(line[place].cell_len for line in lines)])
+        table.add_column(
+            name,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=min(widest, _UNFOLDED_MAX),
+        )
+        needed += min(widest, _UNFOLDED_MAX) + 2
+    for line in lines:
+        table.add_row(*line)
     text = io.StringIO()
     styled = True if output is None and sys.stdout.isatty() else None
-    Console(file=text, highlight=False, soft_wrap=False, force_terminal=styled).print(table)
+    console = Console(file=text, highlight=False, soft_wrap=False, force_terminal=styled)
+    console.width = max(console.width, needed)
+    console.print(table)
     return text.getvalue().encode()
 
 

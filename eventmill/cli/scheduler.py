@@ -8,6 +8,8 @@ import threading
 
 import click
 
+from eventmill.address import is_server
+from eventmill.base.settings import Settings
 from eventmill.cli.invocation import Invocation, pass_invocation, store_option
 from eventmill.cli.scheduling import opened_scheduler, workflows_option, writing_store
 
@@ -29,10 +31,14 @@ def run_command(invocation: Invocation) -> None:
     (BigQuery), or to keep the work apart. Several may run at once: each slot is run by one. A
     data folder is taken for writing only while a slot is run.
 
+    Beside a server name its data folder: of http://... this scheduler has a run book of its own,
+    and runs what the server runs as well.
+
     The first line on stdout is `scheduler NAME runs the workflows in DIR`. Ctrl-C or SIGTERM ends
     it: slots that run are ended and are due again.
     """
     settings = invocation.settings
+    _warn_of_a_server(settings)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -45,3 +51,19 @@ def run_command(invocation: Invocation) -> None:
         sys.stdout.write(f"scheduler {running.runner.name} runs the workflows in {folder}\n")
         sys.stdout.flush()
         ended.wait()
+
+
+def _warn_of_a_server(settings: Settings) -> None:
+    """Say that slots are run twice where a server runs the same workflows by another book."""
+    from eventmill.schedule.place import book_path
+
+    address = settings.client.store
+    if is_server(address) and settings.schedule.folder is None:
+        path = book_path(address, None, is_folder=False)
+        click.echo(
+            f"warning: the run book of this scheduler is {path}, and the server has its own: it"
+            " runs the workflows of its ./workflows too, and slots that both have are run twice."
+            " Call this on the server's machine with --store FOLDER, or start the server with"
+            " --no-scheduler",
+            err=True,
+        )

@@ -68,13 +68,15 @@ def new_command(
         if input_name is None or output_name is None:
             raise UsageError("give --input TABLE and --output TABLE, or --from WORKFLOW")
         schedule, timetable = _schedule(every, cron, timezone)
-        table = TableId.parse(input_name)
+        table, written = TableId.parse(input_name), TableId.parse(output_name)
+        if table == written:
+            raise UsageError(f"--output {output_name}: it is the input too: name another table")
         folder = make_folder(
             root,
             NewWorkflow(
                 name=name,
                 input=table,
-                output=TableId.parse(output_name),
+                output=written,
                 schedule=schedule,
                 timetable=timetable,
                 owner=owner,

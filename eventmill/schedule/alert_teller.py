@@ -18,8 +18,10 @@ from eventmill.schedule.alert_files import AlertFiles
 from eventmill.schedule.alert_message import Message
 from eventmill.schedule.alert_queue import PAUSE_SECONDS_MAX, UNROUTED, AlertQueue, QueuedNotice
 
-ROUND_SECONDS = 10.0
+ROUND_SECONDS = 5.0
 """How long a round waits for channels; what hangs goes on beside the next one."""
+LAST_ROUND_SECONDS = 35.0
+"""How long the only round of a program waits: as long as a channel may take, and a little."""
 GIVE_UP_SECONDS = 86_400.0
 """How long a notice is tried: older, it would tell of another day."""
 _TRIES_MIN = 3

@@ -37,7 +37,7 @@ from eventmill.schedule.alert_tables import (
     find_quarantined,
     find_stale,
 )
-from eventmill.schedule.alert_teller import AlertTeller
+from eventmill.schedule.alert_teller import ROUND_SECONDS, AlertTeller
 from eventmill.schedule.alert_workflows import WORKFLOW_LATE, WORKFLOW_RULES, unjudged_late
 from eventmill.store.port import Store
 
@@ -137,12 +137,15 @@ class AlertEngine:
             changes += self._book.forget_rules({*names, *(o.rule for o in own)}, now)
         return changes
 
-    def tell(self) -> int:
+    def tell(self, round_seconds: float = ROUND_SECONDS) -> int:
         """Hand every notice that is due to its channel; return how many were not taken.
 
         One that is not taken is tried again for a day, with growing pauses.
+
+        Args:
+            round_seconds: how long channels are waited for.
         """
-        return self._teller.tell(self._read_files())
+        return self._teller.tell(self._read_files(), round_seconds)
 
     # -- rules ----------------------------------------------------------------------------
 

@@ -69,7 +69,9 @@ class Backfill:
         now = self._clock.now()
         name = self._definition.name
         self._claims.expire(now)
-        return Planning(self._book).enter_backfill(name, self._slots, again=again, now=now)
+        planning = Planning(self._book)
+        planning.skip_replaced(name, self._slots, now)
+        return planning.enter_backfill(name, self._slots, again=again, now=now)
 
     def start(self, parallel: int) -> None:
         """Begin to run them, ``parallel`` at a time."""

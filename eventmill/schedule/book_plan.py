@@ -14,6 +14,8 @@ from eventmill.workflow.timetable import Slot
 
 LATE_ROWS = "late rows"
 """Reason of a slot that waits because rows of it came after its last success."""
+REPLACED = "the schedule has other slots by now"
+"""Reason of a slot that failed and was left out when its time was run by another schedule."""
 _ROWS_A_TRANSACTION = 5_000
 
 
@@ -150,6 +152,32 @@ class Planning:
             succeeded=counts[SlotState.SUCCEEDED],
             running=counts[SlotState.RUNNING],
         )
+
+    def skip_replaced(self, workflow: str, slots: Sequence[Slot], now: float) -> int:
+        """Let failed slots of an earlier schedule be skipped; return how many.
+
+        Nothing runs a slot that the schedule does not have any more, so it would be told as
+        failed for ever.
+
+        Args:
+            workflow: whose slots they are.
+            slots: those of the schedule as it is, ascending and without a gap; what lies among
+                them and is none of them is skipped.
+            now: seconds since 1970.
+        """
+        kept = set(slots)
+        with self._file.writing() as db:
+            failed = db.execute(
+                "SELECT start_seconds, end_seconds FROM slots WHERE workflow = ?"
+                " AND state = 'failed' AND start_seconds >= ? AND end_seconds <= ?",
+                (workflow, slots[0][0], slots[-1][1]),
+            ).fetchall()
+            replaced = [tuple(row) for row in failed if tuple(row) not in kept]
+            db.executemany(
+                f"UPDATE slots SET state = 'skipped', reason = ?, changed_at = ? {_WHERE_KEY}",
+                [(REPLACED, now, workflow, *slot) for slot in replaced],
+            )
+        return len(replaced)
 
     def skip(self, workflow: str, slot: Slot, reason: str, now: float) -> bool:
         """Let a slot that waits be skipped; return whether it waited."""

@@ -42,6 +42,8 @@ class Source:
     files_in_part: Sequence[str] = ()
     """Of the files, those of which only rows without a whole event are to be read: the others
     are among ``rows``."""
+    files_are_alike: bool = False
+    """Whether every file has just the columns of ``rows``, with their types."""
     files_differ: bool = False
     """Whether the files were written by different definitions and must be joined by name."""
     lists_lacked: Collection[str] = ()
@@ -164,7 +166,10 @@ def _create_view(
     ]
     # No part of these statements is a user's text: names and paths are quoted. The rows in memory
     # come first: their schema gives the view its columns and types.
-    parts = [_name(f"rows of {name}")]
+    # Where there are none, and the files say the same, they are left out: DuckDB reads files in a
+    # UNION a sixth slower than alone.
+    is_spared = source.files_are_alike and not source.rows.num_rows
+    parts = [] if is_spared else [_name(f"rows of {name}")]
     whole = [path for path in source.files if path not in source.files_in_part]
     if whole:
         parts.append(_lake(whole, source.files_differ))

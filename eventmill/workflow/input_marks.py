@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from eventmill.base.errors import QueryCancelledError, QueryError
 from eventmill.schema.table import TableSpec
 from eventmill.store.own_columns import INGESTED_AT
 from eventmill.wire.cancel import as_cancellable
@@ -86,7 +87,15 @@ def take_mark(
         f" WHERE {when} >= @{SLOT_START} AND {when} < @{SLOT_END} AND {partition_filter(spec)}"
     )
     params = {SLOT_START: start, SLOT_END: end}
-    (row,) = ask(store, sql, params, timeout_seconds=timeout_seconds, cancel=cancel)
+    try:
+        (row,) = ask(store, sql, params, timeout_seconds=timeout_seconds, cancel=cancel)
+    except QueryCancelledError:
+        raise
+    except QueryError as error:
+        if entry.slot_by is None:
+            raise
+        told = f"slot_by of the input {entry.table}, {entry.slot_by}: {error}"
+        raise type(error)(told) from error
     return InputMark(row["n"], row["newest"])
 
 

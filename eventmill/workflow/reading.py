@@ -81,9 +81,10 @@ def find_workflow(name: str, folders: Sequence[str]) -> WorkflowDefinition:
     places = _places(folders)
     if name not in places:
         known = ", ".join(places) or "none"
+        hint = f"; `eventmill workflow new {name}` makes it"
         raise UsageError(
-            f"there is no workflow {name!r} in {', '.join(folders)}; there are: {known};"
-            f" `eventmill workflow new {name}` makes it"
+            f"there is no workflow {name!r} in {', '.join(folders)}; there are: {known}"
+            f"{hint if WORKFLOW_NAME.fullmatch(name) else ''}"
         )
     return read_workflow(places[name])
 
@@ -290,7 +291,8 @@ def _check_tables(
 def _timetable(keys: TomlKeys) -> Timetable:
     every, cron = keys.has("every"), keys.has("cron")
     if every == cron:
-        keys.refuse("every", 'give either every = "1h" or cron = "30 2 * * *"')
+        told = 'give either every = "1h" or cron = "30 2 * * *"'
+        keys.refuse("every", told if every else f"{told}{keys.misspelt('every', 'cron')}")
     if every:
         if keys.has("timezone"):
             keys.refuse(

@@ -66,7 +66,14 @@ class TomlKeys:
     def require(self, key: str, wanted: str) -> None:
         """Raise UsageError when ``key`` is not given, with ``wanted`` as what would do."""
         if not self.has(key):
-            self.refuse(key, f"it is missing: {wanted}")
+            self.refuse(key, f"it is missing: {wanted}{self.misspelt(key)}")
+
+    def misspelt(self, *keys: str) -> str:
+        """Return the end of a message on missing ``keys``: what was given that looks like one."""
+        for key in keys:
+            for near in difflib.get_close_matches(key, self._values, n=1):
+                return f"; there is no key {near}: did you mean {key}?"
+        return ""
 
     def text(self, key: str, default: str = "") -> str:
         """Return a text that is not empty, or the default."""

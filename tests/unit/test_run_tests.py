@@ -22,23 +22,50 @@ def runner():
 
 
 def test_a_run_in_which_all_went_well_is_good(runner):
-    assert runner.faults([], 0, runner.TestCounts(3, 0, ())) == []
+    assert runner.faults(0, runner.TestCounts(3, 0, ())) == []
 
 
 @pytest.mark.parametrize(
-    ("failed", "code", "counts", "told"),
+    ("code", "counts", "told"),
     [
-        (["lint"], 0, (3, 0, ()), "lint failed"),
-        ([], 1, (3, 1, ()), "pytest ended with 1"),
-        ([], 5, (0, 0, ()), "collected no tests"),
-        ([], 0, (0, 0, ()), "no test passed"),
-        ([], 0, (3, 1, ()), "1 failures"),
-        ([], 0, (3, 0, ("test_a: no server",)), "1 tests were skipped: test_a: no server"),
-        ([], -9, (0, 0, ()), "pytest ended with -9"),
+        (1, (3, 1, ()), "pytest ended with 1"),
+        (5, (0, 0, ()), "collected no tests"),
+        (0, (0, 0, ()), "no test passed"),
+        (0, (3, 1, ()), "1 failures"),
+        (0, (3, 0, ("test_a: no server",)), "1 tests were skipped: test_a: no server"),
+        (-9, (0, 0, ()), "pytest ended with -9"),
     ],
 )
-def test_everything_else_is_not(runner, failed, code, counts, told):
-    assert any(told in fault for fault in runner.faults(failed, code, runner.TestCounts(*counts)))
+def test_everything_else_is_not(runner, code, counts, told):
+    assert any(told in fault for fault in runner.faults(code, runner.TestCounts(*counts)))
+
+
+def test_each_test_is_in_one_part_of_the_whole_run(runner):
+    fast, slow = runner.pytest_commands("all", "reports")
+    assert fast[fast.index("-m", 3) + 1] == "not slow"
+    assert slow[slow.index("-m", 3) + 1] == "slow"
+    assert not [word for word in fast + slow if word.startswith("tests")]
+    assert fast[-1] != slow[-1]
+
+
+@pytest.mark.parametrize("bad", ["lint", "fast", "slow"])
+def test_one_bad_part_makes_the_whole_run_bad(runner, monkeypatch, capsys, bad):
+    good, ill = "<a><testcase/></a>", "<a><testcase><failure/></testcase></a>"
+
+    def part(name):
+        text = ill if name == bad else good
+        program = f"import sys; open(sys.argv[1][11:], 'w').write('{text}'); print('{name}')"
+        return [sys.executable, "-c", program]
+
+    def commands(level, folder):
+        return [[*part(name), f"--junitxml={folder}/{name}.xml"] for name in ("fast", "slow")]
+
+    monkeypatch.setattr(runner, "pytest_commands", commands)
+    step = runner.Step("lint", [sys.executable, "-c", f"raise SystemExit({bad == 'lint'})"])
+    monkeypatch.setattr(runner, "steps", lambda: [step])
+    monkeypatch.setattr(runner, "run_beam", list)
+    assert runner.main(["all"]) == 1
+    assert "== NOT GOOD: " in capsys.readouterr().out
 
 
 def test_the_report_is_counted(runner, tmp_path):

@@ -17,6 +17,7 @@ import orjson
 
 from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import UnavailableError
+from eventmill.cli.demo.place import demo_environment, workflow_folder
 from eventmill.workflow.shipped.cq_sample import Row, sample_rows
 
 ATTEMPTS = "cq_attempts"
@@ -56,7 +57,7 @@ class DemoWorkflows:
             now: seconds since 1970; the attempts start in the hours before.
         """
         self._data = data
-        self._folder = os.path.join(data, ".workflows")
+        self._folder = workflow_folder(data)
         self._end = int(now) // _HOUR * _HOUR
         self._start = self._end - HOURS * _HOUR
 
@@ -105,13 +106,11 @@ class DemoWorkflows:
 
     def _command(self, *words: str, exit_codes: tuple[int, ...] = (0,)) -> bytes:
         """Run ``eventmill WORDS`` on the demo's store; return what it printed."""
-        place = ["--store", self._data]
-        if words[0] == "workflow":
-            place += ["--workflows", self._folder]
         done = subprocess.run(
-            [sys.executable, "-m", "eventmill", *words, *place],
+            [sys.executable, "-m", "eventmill", *words, "--store", self._data],
             check=False,
             capture_output=True,
+            env=demo_environment(self._data),
             timeout=_COMMAND_SECONDS_MAX,
         )
         if done.returncode not in exit_codes:

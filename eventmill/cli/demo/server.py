@@ -12,6 +12,7 @@ import sys
 from types import TracebackType
 
 from eventmill.base.errors import UnavailableError
+from eventmill.cli.demo.place import demo_environment
 
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
@@ -40,6 +41,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env=demo_environment(self._folder),
             )
         try:
             self.url = self._greeting(self._child)

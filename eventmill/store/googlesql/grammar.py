@@ -18,6 +18,12 @@ SQL_CHARACTERS_MAX = 1_000_000
 (cloud.google.com/bigquery/quotas, looked up 2026-11-23)."""
 
 _BIGQUERY = BigQuery.Parser
+_PARSERS_TOKEN = re.compile(
+    r"<Token token_type: TokenType\.(\w+), text: (.*), line: \d+, col: \d+, start: .*>", re.DOTALL
+)
+"""How the parser's messages spell a word of the query, or SENTINEL for its end."""
+_PARSERS_CLASS = re.compile(r"Required keyword: '\w+' missing for <class '[\w.]*?(\w+)'>")
+"""How they say that a clause ends before it is whole."""
 
 
 class _CallsByName(BigQuery.Parser):  # type: ignore[misc]
@@ -110,7 +116,7 @@ def _at(token: Token) -> str:
 def _syntax_error(sql: str, error: ParseError) -> QueryError:
     details = error.errors[0] if error.errors else {}
     line, column = details.get("line"), details.get("col")
-    what = str(details.get("description") or error).split("\n")[0].rstrip(".")
+    what = _plain(str(details.get("description") or error)).split("\n")[0].rstrip(".")
     if not line or not column:
         return QueryError(f"syntax error: {what}")
     highlight = str(details.get("highlight") or "")
@@ -124,6 +130,14 @@ def _syntax_error(sql: str, error: ParseError) -> QueryError:
     return QueryError(
         f"syntax error at line {line}, column {column}: {what}\n  {shown}\n  {mark[:100]}"
     )
+
+
+def _plain(description: str) -> str:
+    """Return what the parser says, in words of the query and not of the parser's own classes."""
+    word = _PARSERS_TOKEN.sub(
+        lambda found: "the end" if found[1] == "SENTINEL" else found[2], description
+    )
+    return _PARSERS_CLASS.sub(lambda found: f"a part of {found[1].upper()} is missing", word)
 
 
 def _unfinished(sql: str, error: TokenError) -> str:

@@ -154,6 +154,9 @@ class QueryRoom:
             files=[folder.lake_file(file.name) for file in files],
             files_in_part=[folder.lake_file(file.name) for file in behind],
             lists_lacked=view.lists_lacked({file.version for file in files}),
+            files_are_alike=bool(files)
+            and not behind
+            and {(file.version, file.ahead_rows) for file in files} == {(live.table.version, 0)},
             files_differ=len({(file.version, file.ahead_rows > 0) for file in files}) > 1,
             bytes=sum(file.bytes for file in files) + log_bytes,
         )

@@ -107,6 +107,18 @@ def test_a_table_shows_nulls_and_spells_out_control_characters(capsys):
     assert "NULL" in out
 
 
+def test_a_table_breaks_no_short_cell_however_narrow_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "it was said that " * 5
+    row = {"run": 1795557185690508, "slot": "2026-11-24T21:51Z", "state": "succeeded", "why": long}
+    write_rows(list(row), [row], form=Format.TABLE)
+    header, first, *folded = capsys.readouterr().out.splitlines()
+    assert header.split() == list(row)
+    assert first.split()[:3] == ["1795557185690508", "2026-11-24T21:51Z", "succeeded"]
+    assert " ".join(first.split()[3:] + " ".join(folded).split()) == long.strip()
+    assert folded  # the edge: it did not fit
+
+
 @given(st.floats(-1, 2), st.integers(1, 40))
 def test_a_bar_is_never_longer_than_its_room(share, cells):
     assert len(bar(share, cells)) <= cells

@@ -113,6 +113,7 @@ def test_a_workflow_that_ships_is_copied_under_another_name(project, capsys):
         (["../up", "--input", "a.b", "--output", "a.c"], "is no name of a workflow"),
         (["mine", "--input", "a.b"], "give --input TABLE and --output TABLE"),
         (["mine", "--input", "b", "--output", "a.c"], "'b' is not a table name"),
+        (["mine", "--input", "a.b", "--output", "local.a.b"], "it is the input too"),
         (["mine", "--input", "a.b", "--output", "a.c", "--every", "x"], "not a length of time"),
         (["mine", "--input", "a.b", "--output", "a.c", "--every", "1.5s"], "whole number"),
         (["mine", "--input", "a.b", "--output", "a.c", "--cron", "x"], "is not five fields"),

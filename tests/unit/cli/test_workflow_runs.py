@@ -19,6 +19,8 @@ import pytest
 import yaml
 from schedule_project import HOUR, START, START_TEXT, sale_spec, sell, totals, write_workflow
 
+from eventmill.base.settings import ClientSettings, Settings
+from eventmill.cli.scheduler import _warn_of_a_server
 from eventmill.cli.scheduling import SharedStore
 from eventmill.schedule.book import RunBook
 from eventmill.store.local.store import LocalStore
@@ -186,6 +188,21 @@ def test_a_backfill_with_slots_that_fail_says_so(project, call):
     assert len(call("workflow", "runs", "broken").rows) == 4
 
 
+def test_a_backfill_leaves_no_failed_slot_of_another_schedule(project, call, book):
+    write_workflow(project / "workflows", "broken", sql=FAILING, schedule="retries = 0")
+    words = ("workflow", "backfill", "broken", "--from", hour_text(0), "--to")
+    assert call(*words, hour_text(2)).rows[0]["failed"] == 2
+    toml = write_workflow(project / "workflows", "broken") / "workflow.toml"
+    toml.write_text(toml.read_text().replace('every = "1h"', 'every = "30m"'))
+    answer = call(*words, hour_text(1))
+    assert (answer.code, answer.rows[0]["succeeded"], answer.rows[0]["failed"]) == (0, 2, 0)
+    slots = {row.slot: (row.state, row.reason) for row in book.slots("broken")}
+    replaced = "the schedule has other slots by now"
+    assert slots.pop((START, START + HOUR)) == ("skipped", replaced)
+    assert slots.pop((START + HOUR, START + 2 * HOUR))[0] == "failed"  # nobody has asked for it
+    assert {state for state, _ in slots.values()} == {"succeeded"}
+
+
 @pytest.mark.parametrize(
     ("bounds", "told"),
     [
@@ -269,6 +286,16 @@ def test_a_program_runs_workflows_and_ends_when_asked(project, call, book, progr
     assert child.returncode == 0, err
     assert book.stopped_at(name) is not None
     assert output(project) == [(hour, hour + 1, 1) for hour in range(6)]
+
+
+def test_a_scheduler_warns_of_the_server_that_runs_the_same_by_another_book(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for address, told in (("http://127.0.0.1:1", True), (str(tmp_path), False)):
+        _warn_of_a_server(Settings(client=ClientSettings(store=address)))
+        err = capsys.readouterr().err
+        assert ("the server has its own" in err and str(tmp_path) in err) is told
 
 
 @pytest.mark.slow

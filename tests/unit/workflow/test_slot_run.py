@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 import time
 from dataclasses import replace
@@ -123,6 +124,15 @@ def test_slot_by_says_which_rows_are_counted(tmp_path, store):
     store.put(builds_at(NOON - HOUR, [1, 2, 3]))
     store.put(builds_at(NOON, [4]))
     assert run(definition, store).marks["local.ci.builds"].count == 3
+
+
+@pytest.mark.parametrize("slot_by", ["no_such", "TIMESTAMP_MICROS(no_such)", "builder"])
+def test_a_slot_by_that_does_not_fit_its_table_is_told_as_such(tmp_path, store, slot_by):
+    store.put(builds_at(NOON, [1]))
+    definition = definition_of(tmp_path, input_keys=f'slot_by = "{slot_by}"')
+    told = f"slot_by of the input local.ci.builds, {slot_by}: "
+    with pytest.raises(QueryError, match=re.escape(told)):
+        run(definition, store)
 
 
 @pytest.mark.parametrize("column", ["ended_at", None])
