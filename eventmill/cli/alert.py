@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from eventmill.address import is_folder
 from eventmill.base.clock import SYSTEM_CLOCK, utc_datetime
 from eventmill.base.environment import environment
+from eventmill.base.errors import UsageError
 from eventmill.base.quantity import format_seconds
 from eventmill.base.settings import AlertSettings, WorkflowSettings
 from eventmill.cli.invocation import Invocation, pass_invocation, setting_option, store_option
@@ -150,6 +152,13 @@ def _alerts(invocation: Invocation) -> Iterator[Alerts]:
     settings = invocation.settings
     address = settings.client.store
     own = own_place(settings.alert.folder, settings.workflow.folder)
+    is_named = settings.alert.folder != AlertSettings().folder
+    if is_named and not os.path.isdir(own.alert_folder):
+        # The book would remember it, and later calls would go by it: with no rule and no channel.
+        raise UsageError(
+            f"there is no folder {own.alert_folder}: --alerts, or the setting alert.folder, names"
+            " the one of channels and rules"
+        )
     is_meant = (settings.alert.folder, settings.workflow.folder) != (
         AlertSettings().folder, WorkflowSettings().folder,
     )  # fmt: skip

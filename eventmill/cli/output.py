@@ -30,7 +30,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 # Everything that could move a terminal's cursor or change its state; tab and newline are shown
 # as they are by the table.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_UNFOLDED_MAX = 24
+_UNFOLDED_MAX = 27
 """Characters of a table's cell that stay on one line, such as a time or the number of a run, even
 where the table gets wider than the terminal by it."""
 
@@ -185,12 +185,7 @@ def _table_text(
         values = [row.get(name) for row in listed]
         numeric = all(value is None or _is_number(value) for value in values) and bool(values)
         widest = max([cell_len(name), *(line[place].cell_len for line in lines)])
-        table.add_column(
-            name,
-            justify="right" if numeric else "left",
-            overflow="fold",
-            min_width=min(widest, _UNFOLDED_MAX),
-        )
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
         needed += min(widest, _UNFOLDED_MAX) + 2
     for line in lines:
         table.add_row(*line)

@@ -232,11 +232,14 @@ def slot_of(definition: WorkflowDefinition, text: str, now: float) -> Slot:
         UsageError: no slot starts then, or it has not ended yet.
     """
     from eventmill.schedule.due import moment_text, slot_text
+    from eventmill.workflow.timetable import EARLIEST_SECONDS, LATEST_SECONDS
 
     timetable = definition.timetable
     if text == LAST:
         return timetable.slot_at(timetable.slot_at(now)[0] - 1)
     moment = moment_of(text, "--slot")
+    if not EARLIEST_SECONDS <= moment < LATEST_SECONDS:
+        raise UsageError(f"--slot {text!r}: there are slots from the year 2 to the end of 9998")
     slot = timetable.slot_at(moment)
     if slot[0] != moment:
         raise UsageError(

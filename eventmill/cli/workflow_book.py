@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from eventmill.schedule.book_rows import LogLine, RunRow, SlotRow
 
 _LOOK_SECONDS = 0.5
+_DIGITS_MAX = 18
+"""Digits of a run's number that SQLite takes in any case; the runs of our time have 16."""
 _RUN_COLUMNS = (
     "run", "workflow", "slot_start", "slot_end", "state", "attempt", "reason", "started_at",
     "seconds", "input_rows", "output_rows", "late_rows", "error",
@@ -70,6 +72,7 @@ def runs_command(
     with opened_book(invocation.settings) as book:
         if name is not None and book.workflow(name) is None:
             raise UsageError(f"{name!r} has never been run here: nothing is in the run book")
+        _note_idle(book, name)
         if by_slot:
             slots = book.latest_slots(str(name), limit)
             write_rows(_SLOT_COLUMNS, map(_slot, slots), form=chosen, output=output)
@@ -79,6 +82,23 @@ def runs_command(
         write_rows(_SHORT_COLUMNS, map(_short, runs), form=chosen, output=output)
     else:
         write_rows(_RUN_COLUMNS, map(_run, runs), form=chosen, output=output)
+
+
+def _note_idle(book: RunBook, name: str | None) -> None:
+    """Say of which workflows nothing new comes due, and what changes that."""
+    for found in book.workflows():
+        if name not in (None, found.name):
+            continue
+        if found.paused_at is not None:
+            since = f"{utc_datetime(found.paused_at):%Y-%m-%d %H:%M}Z, by {found.paused_by}"
+            told = f"is paused since {since}"
+        elif found.handed_to:
+            told = f"is left to {visible(found.handed_to)}"
+        else:
+            continue
+        click.echo(
+            f"note: {found.name} {told}; `eventmill workflow resume {found.name}` ends it", err=True
+        )
 
 
 def _short(run: RunRow) -> dict[str, Any]:
@@ -166,7 +186,8 @@ def log_command(invocation: Invocation, run: str, follow: bool, form: str | None
 
 
 def _find_run(book: RunBook, text: str) -> RunRow:
-    found = book.run(int(text)) if text.isdecimal() else next(iter(book.runs(text, 1)), None)
+    is_number = text.isdecimal() and len(text) <= _DIGITS_MAX
+    found = book.run(int(text)) if is_number else next(iter(book.runs(text, 1)), None)
     if found is None:
         raise UsageError(
             f"there is no run {text!r}: give a number that `eventmill workflow runs` shows, or the"

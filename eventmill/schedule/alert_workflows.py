@@ -75,20 +75,33 @@ def find_late(facts: WorkflowFacts, now: float) -> Iterator[Finding]:
     )
     for definition, row in flows:
         slots = _awaited(unfinished.get(row.name, ()), row, now)
-        late = [slot.slot for slot in slots if _is_late(definition, slot, leases, now)]
+        late = [slot for slot in slots if _is_late(definition, slot, leases, now)]
+        left = sorted(slot.slot for slot in late if slot.origin is Origin.BACKFILL)
+        due = [slot.slot for slot in late if slot.origin is not Origin.BACKFILL]
         missing = absent.get(row.name, ())
-        starts = sorted({slot[0] for slot in (*late, *missing)})
-        if not starts:
-            continue
-        some = f"{len(starts)} slots" if len(starts) > 1 else "the slot"
-        who = f"does {row.handed_to} run it" if row.handed_to else "does a scheduler run"
-        yield _finding(
-            WORKFLOW_LATE,
-            row,
-            f"{some} of {row.name} from {_text(starts[0])} {'are' if len(starts) > 1 else 'is'} not"
-            f" {'begun' if missing else 'done'}, which was due:"
-            f" {who}, and is it busy? `eventmill workflow runs {row.name}`",
-        )
+        starts = sorted({slot[0] for slot in (*due, *missing)})
+        told = []
+        if starts:
+            who = f"does {row.handed_to} run it" if row.handed_to else "does a scheduler run"
+            told.append(
+                f"{_some(row, starts)} not {'begun' if missing else 'done'}, which was due:"
+                f" {who}, and is it busy? `eventmill workflow runs {row.name}`"
+            )
+        if left:
+            told.append(
+                f"{_some(row, [slot[0] for slot in left])} left of a backfill that was broken off,"
+                f" and no scheduler takes it on: `eventmill workflow backfill {row.name} --from"
+                f" {_text(left[0][0])} --to {_text(left[-1][1])}` goes on"
+            )
+        if told:
+            yield _finding(WORKFLOW_LATE, row, "; ".join(told))
+
+
+def _some(row: WorkflowRow, starts: Sequence[int]) -> str:
+    """Return how many slots there are, ascending, up to the verb."""
+    if len(starts) == 1:
+        return f"the slot of {row.name} from {_text(starts[0])} is"
+    return f"{len(starts)} slots of {row.name} from {_text(starts[0])} are"
 
 
 def unjudged_late(facts: WorkflowFacts) -> frozenset[str]:

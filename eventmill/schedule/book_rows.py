@@ -77,8 +77,31 @@ class WorkflowRow:
     """Since when its folder is gone; None: it is there."""
 
 
+class _OfOneSlot:
+    """What is told of one slot, with its interval in the forms that are asked for."""
+
+    __slots__ = ()
+    start_seconds: int
+    end_seconds: int
+
+    @property
+    def slot(self) -> Slot:
+        """Its interval, [start, end)."""
+        return self.start_seconds, self.end_seconds
+
+    @property
+    def start(self) -> datetime:
+        """Its start, an aware UTC datetime."""
+        return utc_datetime(self.start_seconds)
+
+    @property
+    def end(self) -> datetime:
+        """Its end, an aware UTC datetime, not part of it."""
+        return utc_datetime(self.end_seconds)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlotRow:
+class SlotRow(_OfOneSlot):
     """One slot of a workflow."""
 
     workflow: str
@@ -110,24 +133,9 @@ class SlotRow:
     marks: Marks | None
     """What its inputs held just before its last successful run; None: it had none."""
 
-    @property
-    def slot(self) -> Slot:
-        """Its interval, [start, end)."""
-        return self.start_seconds, self.end_seconds
-
-    @property
-    def start(self) -> datetime:
-        """Its start, an aware UTC datetime."""
-        return utc_datetime(self.start_seconds)
-
-    @property
-    def end(self) -> datetime:
-        """Its end, an aware UTC datetime, not part of it."""
-        return utc_datetime(self.end_seconds)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
+class RunRow(_OfOneSlot):
     """One attempt at one slot."""
 
     id: int
@@ -159,21 +167,6 @@ class RunRow:
     late_rows: int | None
     """Input rows that came since the success before it; None: it has not succeeded."""
     seconds: float | None
-
-    @property
-    def slot(self) -> Slot:
-        """The interval of its slot."""
-        return self.start_seconds, self.end_seconds
-
-    @property
-    def start(self) -> datetime:
-        """The slot's start, an aware UTC datetime."""
-        return utc_datetime(self.start_seconds)
-
-    @property
-    def end(self) -> datetime:
-        """The slot's end, an aware UTC datetime."""
-        return utc_datetime(self.end_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from eventmill.base.errors import EventmillError
 from eventmill.workflow.definition import WorkflowDefinition
@@ -43,18 +43,39 @@ class WorkflowFolder:
     def look(self) -> bool:
         """Read what has changed since the last look; return whether anything has.
 
-        While nothing changes, a look costs one question about each file and each folder.
+        While nothing changes, a look costs one question about each file and each folder. What
+        cannot be read, as when a network's disk is away, is no folder that is gone: it is a fault.
         """
-        seen = {name: self._watched(name) for name in _folders(self.path)}
-        gone = self._seen.keys() - seen.keys()
-        for name in gone:
+        try:
+            names = _folders(self.path)
+        except OSError as error:
+            return self._note_unread(self._definitions, self.path, error)
+        is_changed = False
+        for name in (self._definitions.keys() | self._faults.keys()) - set(names):
+            is_changed = True
             self._definitions.pop(name, None)
             self._faults.pop(name, None)
-        changed = [name for name in seen if self._seen.get(name) != seen[name]]
-        self._seen = seen
+        self._seen = {name: self._seen[name] for name in names if name in self._seen}
+        for name in names:
+            try:
+                watched = self._watched(name)
+            except OSError as error:
+                is_changed |= self._note_unread([name], os.path.join(self.path, name), error)
+                continue
+            if self._seen.get(name) != watched:
+                is_changed = True
+                self._seen[name] = watched
+                self._read_one(name, watched)
+        return is_changed
+
+    def _note_unread(self, names: Iterable[str], path: str, error: OSError) -> bool:
+        """Keep workflows as they last were good, with a fault; return whether it is a new one."""
+        told = f"{path} cannot be read: {error.strerror}"
+        changed = [name for name in names if self._faults.get(name) != told]
         for name in changed:
-            self._read_one(name, seen[name])
-        return bool(changed or gone)
+            self._faults[name] = told
+            self._seen.pop(name, None)  # so that it is read when it can be
+        return bool(changed)
 
     def _watched(self, name: str) -> _Watched:
         """Return what moves when a file of a workflow's folder changes, comes or goes."""
@@ -108,8 +129,8 @@ def _stamp(path: str) -> _Stamp | None:
     """Return what moves when a file changes; of a folder, when a file comes or goes."""
     try:
         found = os.stat(path)
-    except OSError:  # gone between the list and the look, as when an editor saves
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # gone between the list and the look, as when an editor saves
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -117,5 +138,5 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as found:
             return list(found)
-    except OSError:  # not there yet, or not any more
+    except (FileNotFoundError, NotADirectoryError):  # not there yet, or not any more
         return []

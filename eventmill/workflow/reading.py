@@ -160,9 +160,16 @@ def _places(folders: Sequence[str]) -> dict[str, str]:
             continue
         for name in sorted(os.listdir(root)):
             folder = os.path.join(root, name)
-            if any(os.path.isfile(os.path.join(folder, file)) for file in _MARKS):
+            if _is_meant(folder):
                 found.setdefault(name, os.path.abspath(folder))
     return dict(sorted(found.items()))
+
+
+def _is_meant(folder: str) -> bool:
+    """Tell whether a folder is meant to be a workflow; one that cannot be looked into may be."""
+    if any(os.path.isfile(os.path.join(folder, file)) for file in _MARKS):
+        return True
+    return os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)
 
 
 _MARKS = (FILE_NAME, SQL_NAME, PIPELINE_NAME)

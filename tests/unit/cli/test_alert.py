@@ -44,6 +44,15 @@ def test_check_without_any_set_up_finds_nothing_wrong(project, alert):
     assert alert("check", "--format", "table").out == "no alert\n"
 
 
+def test_a_folder_that_is_named_and_not_there_is_refused_and_not_remembered(project, alert):
+    write(project, many=RULE)
+    for word in ("check", "list"):
+        result = alert(word, "--alerts", "alrets")
+        assert (result.code, result.out) == (2, "")
+        assert f"there is no folder {project}/alrets" in result.err
+    assert alert("check").code == 4
+
+
 def test_check_ends_with_4_when_a_rule_fires(project, alert):
     write(project, many=RULE)
     result = alert("check")

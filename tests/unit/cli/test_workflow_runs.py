@@ -92,6 +92,8 @@ def test_a_slot_that_failed_says_why_and_ends_with_1(project, call):
         ("yesterday", "is no moment"),
         (hour_text(2).replace(":00:00", ":30:00"), "that moment lies in"),
         ("2150-01-01", "has not ended"),
+        ("9999-12-31T23:00Z", "from the year 2 to the end of 9998"),
+        ("0001-01-01T00:00+14:00", "from the year 2 to the end of 9998"),
     ],
 )
 def test_a_slot_that_cannot_be_run_is_refused(project, call, slot, told):
@@ -134,7 +136,13 @@ def test_runs_slots_and_the_log_are_shown(project, call, monkeypatch):
 
 
 def test_what_the_book_does_not_have_is_a_usage_error(project, call):
-    for words in (["runs", "other"], ["log", "7"], ["runs", "--slots"], ["resume", "other"]):
+    for words in (
+        ["runs", "other"],
+        ["log", "7"],
+        ["log", "9" * 20],
+        ["runs", "--slots"],
+        ["resume", "other"],
+    ):
         assert call("workflow", *words).code == 2
 
 
@@ -259,9 +267,12 @@ def test_pausing_and_resuming(project, call, book):
     assert book.workflow("hourly").paused_at is not None
     assert "@" in book.workflow("hourly").paused_by
     assert "paused already" in call("workflow", "pause", "hourly").err
+    for words in ((), ("hourly",), ("hourly", "--slots")):
+        assert "note: hourly is paused since 2" in call("workflow", "runs", *words).err
     assert call("workflow", "resume", "hourly").code == 0
     assert book.workflow("hourly").paused_at is None
     assert "was not paused" in call("workflow", "resume", "hourly").err
+    assert call("workflow", "runs").err == ""
 
 
 @pytest.mark.slow

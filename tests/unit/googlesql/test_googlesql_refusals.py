@@ -161,6 +161,21 @@ def test_syntax_error_shows_its_place():
     assert shown[mark.index("^") :] == "x > 1"
 
 
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("SELECT FROM", "column 8: Expected table name but got the end"),
+        ("SELECT * FROM t JOIN ON x", "Expected table name but got ON"),
+        ("SELECT a FROM t WHERE", "a part of WHERE is missing"),
+        ("SELECT CASE WHEN", "a part of IF is missing"),
+    ],
+)
+def test_syntax_errors_are_told_without_the_parsers_classes(sql, told):
+    with pytest.raises(QueryError, match=told) as caught:
+        translate(sql)
+    assert not re.search("Token|class|sqlglot", str(caught.value))
+
+
 def test_text_without_an_end_says_where_it_begins():
     with pytest.raises(QueryError, match=r"line 2, column 8"):
         translate("SELECT 1,\n       'abc")

@@ -250,7 +250,13 @@ def test_a_backfill_that_was_broken_off_is_late(book, facts):
     slot(book, NOON - 2 * HOUR, "succeeded")
     slot(book, NOON - 9 * HOUR, "waiting", origin="backfill", changed_at=NOON - 899)
     assert late(facts, NOON) == []
-    assert len(late(facts, NOON + 1)) == 1
+    (told,) = late(facts, NOON + 1)
+    assert "is left of a backfill that was broken off" in told
+    assert "backfill daily --from 2026-09-21T03:00:00Z --to 2026-09-21T04:00:00Z` goes on" in told
+    assert "scheduler run" not in told  # none would take it
+    slot(book, NOON - HOUR, "waiting")
+    assert "is not done, which was due: does a scheduler run" in late(facts, NOON + 300)[0]
+    assert "is left of a backfill" in late(facts, NOON + 300)[0]
 
 
 def test_a_run_whose_program_is_gone_is_late_where_no_scheduler_notices(book, facts):

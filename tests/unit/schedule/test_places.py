@@ -69,6 +69,34 @@ def test_what_is_gone_and_what_is_no_workflow(folder, tmp_path):
     assert not WorkflowFolder(str(tmp_path / "nowhere"), read_workflow).look()
 
 
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+@pytest.mark.parametrize("place", [".", "one"])
+def test_what_cannot_be_read_is_a_fault_and_is_not_gone(folder, tmp_path, monkeypatch, call, place):
+    folder.look()
+    good = dict(folder.definitions)
+    path = tmp_path / place
+    real = getattr(os, call)
+
+    def refuse(asked):
+        if os.fspath(asked).startswith(str(path)):
+            raise PermissionError(13, "Permission denied", asked)
+        return real(asked)
+
+    (tmp_path / "one" / "more.sql").write_text("")  # so that it is walked again
+    monkeypatch.setattr(os, call, refuse)
+    assert folder.look()
+    assert folder.definitions == good
+    assert "cannot be read: Permission denied" in folder.faults["one"]
+    assert ("two" in folder.faults) is (place == ".")
+    assert not folder.look()  # told once
+    monkeypatch.setattr(os, call, real)
+    assert folder.look()
+    assert folder.faults == {}
+    os.rename(tmp_path / "one", tmp_path / ".one")
+    assert folder.look()
+    assert list(folder.definitions) == ["two"]
+
+
 def test_the_book_lies_with_the_data_or_where_the_setting_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)

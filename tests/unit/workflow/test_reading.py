@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -244,6 +245,14 @@ def test_a_broken_folder_is_told_and_hides_no_other(tmp_path):
     assert [one.name for one in found.broken] == ["bad-one", "no-toml"]
     assert "schedule.every" in found.broken[0].error
     assert "workflow.toml cannot be read" in found.broken[1].error
+
+
+def test_a_folder_that_cannot_be_looked_into_is_broken(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "notes").mkdir()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in path and real(path, mode))
+    assert [one.name for one in list_workflows([str(tmp_path)]).broken] == ["closed"]
 
 
 def test_the_first_folder_that_has_a_name_counts(tmp_path):
