@@ -20,7 +20,6 @@ from eventmill.testing.events import BUILDS, build_spec
 SLOTS, OUTPUT, STAGING = (TableId("shop", "own", name) for name in ("slots", "daily", "slot_1"))
 
 
-@pytest.mark.slow
 class TestSlotsInBigQuery(WarehouseSlotsContract):
     def test_the_account_counts_what_was_replaced(self, store):
         """BigQuery keeps no account of rows that are gone."""

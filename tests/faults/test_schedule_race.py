@@ -15,6 +15,7 @@ from eventmill.schedule.book import RunBook
 
 HERE = Path(__file__).parent
 SLOTS = RACE_FLOWS * RACE_SLOTS
+ROUNDS_MAX = 20
 
 
 def await_success(book, seconds=60):
@@ -29,22 +30,30 @@ def all_slots(book):
 
 
 def judge(book, log):
-    """Check that each slot was run once, and that both took part; the edge of the test."""
+    """Check that each slot was run once; return whether both took part, the edge of the test."""
     lines = [line.split() for line in log.read_text().splitlines()]
     ran = Counter((flow, start) for _, flow, start, _ in lines)
     assert len(ran) == SLOTS
     assert set(ran.values()) == {1}
-    runners = Counter(who for who, *_ in lines)
-    assert len(runners) == 2, runners
-    assert min(runners.values()) > SLOTS / 20, runners
     runs = book.runs(limit=10 * SLOTS)
     assert Counter(run.state for run in runs) == {"succeeded": SLOTS}
     generations = [int(generation) for *_, generation in lines]
     assert len(set(generations)) == SLOTS
+    runners = Counter(who for who, *_ in lines)
+    return len(runners) == 2 and min(runners.values()) > SLOTS / 20
 
 
-def test_two_threads_with_connections_of_their_own(tmp_path):
-    path, log = str(tmp_path / "schedule.db"), tmp_path / "log"
+def until_both_take_part(race, tmp_path):
+    """Race anew while one has run nearly all: whoever keeps the book busy gets its next turn."""
+    for turn in range(ROUNDS_MAX):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        if race(str(folder / "schedule.db"), folder / "log"):
+            return
+    pytest.fail(f"in each of {ROUNDS_MAX} rounds one of the two has run nearly all slots")
+
+
+def race_of_threads(path, log):
     books = [RunBook(path) for _ in range(2)]
     schedulers = [racing_scheduler(book, str(log), index) for index, book in enumerate(books)]
     for scheduler in schedulers:
@@ -54,14 +63,13 @@ def test_two_threads_with_connections_of_their_own(tmp_path):
     finally:
         for scheduler in schedulers:
             assert scheduler.stop(20)
-    judge(books[0], log)
+    has_raced = judge(books[0], log)
     for book in books:
         book.close()
+    return has_raced
 
 
-@pytest.mark.slow
-def test_two_processes(tmp_path):
-    path, log = str(tmp_path / "schedule.db"), tmp_path / "log"
+def race_of_processes(path, log):
     book = RunBook(path)
     children = [
         subprocess.Popen(
@@ -83,5 +91,11 @@ def test_two_processes(tmp_path):
         for child in children:
             child.kill()
             child.communicate()
-    judge(book, log)
+    has_raced = judge(book, log)
     book.close()
+    return has_raced
+
+
+@pytest.mark.parametrize("race", [race_of_threads, race_of_processes])
+def test_of_two_schedulers_one_runs_each_slot(race, tmp_path):
+    until_both_take_part(race, tmp_path)
