@@ -79,6 +79,7 @@ def test_a_body_that_does_not_end_holds_the_stop_up_for_a_bounded_time(book, mon
     monkeypatch.setattr("eventmill.schedule.scheduler.STOP_SECONDS", 0.3)
     bodies = Bodies(SYSTEM_CLOCK)
     begun, released = threading.Event(), threading.Event()
+    before = set(threading.enumerate())
 
     def deaf(cancel):
         begun.set()
@@ -94,7 +95,7 @@ def test_a_body_that_does_not_end_holds_the_stop_up_for_a_bounded_time(book, mon
     (run,) = book.runs()
     assert (slot.state, run.state) == ("waiting", "cancelled")
     released.set()
-    wait_until(lambda: threading.active_count() < 3)
+    wait_until(lambda: set(threading.enumerate()) <= before)
     assert book.runs()[0].state == "cancelled"  # its late success is not believed
 
 
