@@ -23,6 +23,7 @@ def test_the_first_line_of_help_is_the_commands_own():
         assert (command.help or "").splitlines()[0] == line
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_and_imports_none():
     script = (
         "import sys, time; a = time.perf_counter();"

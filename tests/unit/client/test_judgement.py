@@ -57,7 +57,7 @@ def test_events_wait_while_nobody_judges_them(uploader_of, sink, from_call):
         sink.describe_error = error
     events.stage(Build(name="a"))
     if from_call == "describe":
-        assert events.flush(0.05) == 1
+        assert events.flush(0.5) == 1
         sink.describe_error = None
     assert events.flush(WAIT) == 0
     assert len(sink.rows) == 1

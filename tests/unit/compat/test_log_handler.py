@@ -136,6 +136,7 @@ class TestNoHarm:
 
 
 class TestTheEnd:
+    @pytest.mark.slow
     def test_flush_and_close_take_one_time_limit_together(self, tmp_path):
         handler = eventmill.EventLogHandler(
             NOWHERE, "ops.logs", spool_dir=str(tmp_path), timeout_seconds=1.0
