@@ -17,7 +17,7 @@ import orjson
 
 from eventmill.base.clock import utc_datetime
 from eventmill.base.errors import UnavailableError
-from eventmill.cli.demo.place import demo_environment, workflow_folder
+from eventmill.cli.demo.place import alert_folder, demo_environment, workflow_folder
 from eventmill.workflow.shipped.cq_sample import Row, sample_rows
 
 ATTEMPTS = "cq_attempts"
@@ -58,6 +58,8 @@ class DemoWorkflows:
         """
         self._data = data
         self._folder = workflow_folder(data)
+        # Commands take no folder that is not there: one that is named is meant.
+        os.makedirs(alert_folder(data), exist_ok=True)
         self._end = int(now) // _HOUR * _HOUR
         self._start = self._end - HOURS * _HOUR
 

@@ -12,6 +12,11 @@ def workflow_folder(data: str) -> str:
     return os.path.join(data, ".workflows")
 
 
+def alert_folder(data: str) -> str:
+    """Return the folder of the demo's alerts, in its data folder: it is empty, and has to be."""
+    return os.path.join(data, ".alerts")
+
+
 def demo_environment(data: str) -> dict[str, str]:
     """Return the environment of the demo's server and commands.
 
@@ -23,5 +28,5 @@ def demo_environment(data: str) -> dict[str, str]:
     return {
         **environment(),
         "EVENTMILL_WORKFLOW_FOLDER": workflow_folder(data),
-        "EVENTMILL_ALERT_FOLDER": os.path.join(data, ".alerts"),
+        "EVENTMILL_ALERT_FOLDER": alert_folder(data),
     }
