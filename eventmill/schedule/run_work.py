@@ -24,6 +24,7 @@ from eventmill.base.quantity import format_seconds
 from eventmill.schedule.book_claims import LEASE_SECONDS, Claim, Claims, Ending
 from eventmill.schedule.book_rows import Marks, RunState
 from eventmill.workflow.definition import Body, WorkflowDefinition
+from eventmill.workflow.slot_run import MISSING_INPUT
 from eventmill.workflow.timetable import Slot
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ class RunWork:
 
     def _awaits_table(self, error: TableNotFoundError) -> bool:
         """Tell whether it is an input that is not there yet, for which the workflow waits."""
-        told = str(error)
-        return any(one.required and str(one.table) in told for one in self.definition.inputs)
+        missing = error.facts.get(MISSING_INPUT)
+        return any(one.required and str(one.table) == missing for one in self.definition.inputs)
 
     def _waiting(self, error: TableNotFoundError) -> Ending:
         """Return the end of an attempt that does not count: a table that it needs is missing."""

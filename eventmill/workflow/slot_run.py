@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from eventmill.workflow.beam import BeamOptions
 
 
+MISSING_INPUT = "missing_input"
+"""Among an error's facts, the name of the input table that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotResult:
     """What one successful attempt did."""
@@ -174,10 +178,12 @@ class _Attempt:
             try:
                 specs[str(entry.table)] = self._store.describe(entry.table).spec
             except TableNotFoundError as error:
-                raise TableNotFoundError(
+                missing = TableNotFoundError(
                     f"{entry.table}, an input of the workflow {self._definition.name}, does not"
                     " exist: make it with `eventmill table apply`, or correct table in [[input]]"
-                ) from error
+                )
+                missing.facts = {MISSING_INPUT: str(entry.table)}
+                raise missing from error
         return specs
 
     def ensure_output(self) -> None:

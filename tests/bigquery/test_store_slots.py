@@ -5,6 +5,7 @@ import re
 
 import pyarrow as pa
 import pytest
+import requests
 from google.api_core import exceptions as api
 from warehouse_world import WarehouseSlotsContract, bigquery_store, served
 
@@ -43,6 +44,16 @@ def test_no_staging_table_is_left(store):
     store.replace_slot(BUILDS, hour(0), output("a", 3), generation=1)
     assert not [name for name in tables_of(store) if name.startswith("slot_")]
     assert "slots" in tables_of(store)
+
+
+def test_a_staging_table_that_stays_undoes_nothing(store, monkeypatch):
+    def broken(*arguments, **options):
+        raise requests.ConnectionError("connection reset")
+
+    monkeypatch.setattr(store.client, "delete_table", broken)
+    outcome = store.replace_slot(BUILDS, hour(0), output("a", 3), generation=1)
+    assert outcome == SlotOutcome(3, 0)
+    assert [name for name in tables_of(store) if name.startswith("slot_")]
 
 
 def test_what_breaks_off_before_the_commit_changes_nothing(store, monkeypatch):

@@ -22,7 +22,7 @@ from google.cloud import bigquery
 
 from eventmill.base.clock import Clock, utc_datetime
 from eventmill.base.errors import (
-    BackPressureError,
+    EventmillError,
     SchemaConflictError,
     StaleAttemptError,
     UnavailableError,
@@ -32,7 +32,7 @@ from eventmill.store.bigquery.definition import reference
 from eventmill.store.bigquery.faults import google_errors
 from eventmill.store.bigquery.loading import FileLoader
 from eventmill.store.bigquery.questions import parameter, partition_conditions
-from eventmill.store.own_columns import INGESTED_AT, INSERT_ID
+from eventmill.store.own_columns import INSERT_ID, slot_rows
 from eventmill.store.slot_script import (
     OVERLAP,
     SLOT_COLUMNS,
@@ -89,8 +89,8 @@ class SlotWriter:
             self._swap(spec, slot, staging, fitted.num_rows, generation)
         finally:
             if staging is not None:
-                # It expires by itself where this fails.
-                with contextlib.suppress(api.GoogleAPIError):
+                # It expires by itself where this fails, and what was committed stays so.
+                with contextlib.suppress(EventmillError), google_errors(f"removing {staging}"):
                     self._client.delete_table(reference(staging), not_found_ok=True)
         return SlotOutcome(fitted.num_rows, before)
 
@@ -119,12 +119,7 @@ class SlotWriter:
             table = bigquery.Table(reference(staging.table), schema=live.schema)
             table.expires = utc_datetime(self._clock.now()) + STAGING_KEPT
             self._client.create_table(table, exists_ok=True)
-        count = rows.num_rows
-        ids = pa.array([slot.insert_id(index) for index in range(count)], pa.string())
-        now_us = int(self._clock.now() * 1e6)
-        moment = pa.scalar(now_us, pa.timestamp("us", tz="UTC"))
-        whole = rows.append_column(INSERT_ID, ids)
-        whole = whole.append_column(INGESTED_AT, pa.repeat(moment, count))
+        whole = slot_rows(rows, slot, int(self._clock.now() * 1e6))
         with tempfile.TemporaryDirectory(prefix="eventmill-slot-") as folder:
             path = os.path.join(folder, "rows.parquet")
             pq.write_table(whole, path, compression="zstd")
@@ -186,6 +181,4 @@ def _refusal(error: api.BadRequest, table: TableId, slot: SlotKey, generation: i
         )
     if any(words in text.lower() for words in _ABORTED):
         return UnavailableError(f"another transaction was at {table}: {text}")
-    if "quota" in text.lower():
-        return BackPressureError(text, retry_after_seconds=10.0)
     return error

@@ -17,6 +17,7 @@ from eventmill.base.settings import ScheduleSettings
 from eventmill.schedule.book_file import IN_MEMORY
 from eventmill.schedule.book_plan import Planning
 from eventmill.workflow.every_slots import EverySlots
+from eventmill.workflow.slot_run import MISSING_INPUT
 
 START = "2026-05-04T10:30"
 
@@ -206,7 +207,9 @@ def test_an_overtaken_attempt_is_lost(make):
 
 def test_a_workflow_waits_for_its_input_table_and_that_costs_no_attempt(make):
     world = make(definition(retries=0))
-    missing = [TableNotFoundError("local.raw.events, an input, does not exist") for _ in range(4)]
+    missing = [TableNotFoundError("an input does not exist") for _ in range(4)]
+    for error in missing:
+        error.facts = {MISSING_INPUT: "local.raw.events"}
     world.bodies.acts["hourly"] = list(missing)
     world.run_until("2026-05-04T11:59")
     (slot,) = world.book.slots("hourly")
